@@ -1,0 +1,79 @@
+package postern
+
+import (
+	"slices"
+	"time"
+)
+
+// Role is what an identity may do.
+type Role string
+
+// The roles. Admin and operator see every organization; the organization's
+// roles see their own; a node sees only what the data plane needs.
+const (
+	RoleAdmin    Role = "admin"
+	RoleOperator Role = "operator"
+	RoleOrgAdmin Role = "organization-admin"
+	RoleOrgView  Role = "organization-viewer"
+	RoleNode     Role = "node"
+)
+
+// Roles lists every role.
+func Roles() []Role {
+	return []Role{RoleAdmin, RoleOperator, RoleOrgAdmin, RoleOrgView, RoleNode}
+}
+
+// OfOrganization tells whether the role is confined to one organization.
+func (r Role) OfOrganization() bool { return r == RoleOrgAdmin || r == RoleOrgView }
+
+// Token is a credential's record; the secret itself is stored only as its
+// SHA-256.
+type Token struct {
+	ID           string // "tok_…"
+	Name         string // for people, appears in events
+	Role         Role
+	Organization string    // for the organization's roles, else ""
+	ExpiresAt    time.Time // zero: never
+	CreatedAt    time.Time
+}
+
+// Validate reports every problem of the token at once.
+func (t Token) Validate(now time.Time) error {
+	var es Errors
+	if t.Name == "" || len(t.Name) > 100 {
+		es.Add(Invalid("spec.name", "", "not between 1 and 100 bytes", "name who or what will use the token"))
+	}
+	if !slices.Contains(Roles(), t.Role) {
+		es.Add(Invalid("spec.role", string(t.Role), "no such role", "use admin, operator, organization-admin, organization-viewer or node"))
+	}
+	switch {
+	case t.Role.OfOrganization():
+		es.Add(CheckLabel("spec.organization", t.Organization))
+	case t.Organization != "":
+		es.Add(Invalid("spec.organization", t.Organization, "goes only with an organization's role", "leave it out, or use organization-admin or organization-viewer"))
+	}
+	if !t.ExpiresAt.IsZero() && !t.ExpiresAt.After(now) {
+		es.Add(Invalid("spec.expires_at", t.ExpiresAt.Format(time.RFC3339), "in the past", "give a time to come, or leave it out"))
+	}
+	return es.Err()
+}
+
+// Identity is who sent a request.
+type Identity struct {
+	TokenID      string
+	Name         string
+	Role         Role
+	Organization string // "" for roles that see every organization
+}
+
+// Sees tells whether things of an organization exist for this identity.
+func (i Identity) Sees(organization string) bool {
+	switch i.Role {
+	case RoleAdmin, RoleOperator:
+		return true
+	case RoleOrgAdmin, RoleOrgView:
+		return i.Organization != "" && i.Organization == organization
+	default:
+		return false
+	}
+}

@@ -1,0 +1,134 @@
+// Package api serves Postern's HTTP API: it turns requests into transactions
+// of the store and errors of the domain into problem documents (RFC 9457).
+//
+// Every request has an identity; what each route allows to which role is
+// declared where the route is, decided in access.go, and refused by default.
+// The wire types are those of the client package.
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/client"
+	"github.com/postern-net/postern/internal/plan"
+	"github.com/postern-net/postern/internal/store"
+)
+
+// Cloud is what requests need of AWS.
+type Cloud interface {
+	// Connection looks an endpoint up in a service; false: it is not there.
+	Connection(ctx context.Context, svc postern.ServiceRef, endpointID string) (postern.Connection, bool, error)
+	// CallerIdentity has STS say who signed a proof that is bound to binding.
+	CallerIdentity(ctx context.Context, p client.Proof, binding string) (postern.Caller, error)
+}
+
+// Loop is what requests need of the control loop.
+type Loop interface {
+	// Connections is what AWS listed last.
+	Connections() []postern.Connection
+	// Preview is what would be done at AWS now.
+	Preview(ctx context.Context) ([]plan.Action, error)
+}
+
+// Config is what a [Server] is made of.
+type Config struct {
+	Platform *postern.Platform
+	Store    *store.Store
+	Cloud    Cloud
+	Loop     Loop
+	Rules    plan.Rules
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Version  string
+}
+
+// Server is the API's handler.
+type Server struct {
+	Config
+	mux    *http.ServeMux
+	api    huma.API
+	routes []Route
+}
+
+// Route is one operation and who may call it.
+type Route struct {
+	Method, Path string
+	Roles        []postern.Role
+}
+
+// New registers every route.
+func New(c Config) *Server {
+	s := &Server{Config: c, mux: http.NewServeMux()}
+	hc := huma.DefaultConfig("Postern", c.Version)
+	hc.Info.Description = "Private access to a SaaS platform over AWS PrivateLink. Errors are problem documents (RFC 9457) with a stable type."
+	hc.CreateHooks = nil // no $schema in bodies
+	hc.DocsPath = ""     // the page would load scripts from elsewhere
+	hc.SchemasPath = ""
+	hc.Transformers = []huma.Transformer{problemTransformer}
+	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token's secret"}}
+	s.api = humago.New(s.mux, hc)
+	s.catalogueRoutes()
+	s.organizationRoutes()
+	s.accountRoutes()
+	s.endpointRoutes()
+	s.recordRoutes()
+	s.tokenRoutes()
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, problemOf(&postern.Error{Code: postern.CodeNotFound, Message: "no such route: " + r.Method + " " + r.URL.Path, Fix: "see /openapi.json"}))
+	})
+	return s
+}
+
+// Routes lists every operation, for the authorization table's test.
+func (s *Server) Routes() []Route { return s.routes }
+
+// OpenAPI is the API's description as YAML.
+func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().YAML() }
+
+// ServeHTTP gives every request an ID, logs it, and turns a panic into an
+// internal error without its text.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start, id := time.Now(), rand.Text()[:16]
+	w.Header().Set("X-Request-Id", id)
+	w.Header().Set("Cache-Control", "no-store")
+	sw := &statusWriter{ResponseWriter: w}
+	defer func() {
+		if p := recover(); p != nil {
+			s.Logger.Error("a request panicked", "request_id", id, "panic", p)
+			if sw.status == 0 {
+				writeProblem(sw, internalProblem())
+			}
+		}
+		s.Logger.Info("request", "request_id", id, "method", r.Method, "path", r.URL.Path, "status", sw.status, "duration", time.Since(start))
+	}()
+	s.mux.ServeHTTP(sw, r)
+}
+
+// statusWriter remembers the status for the log.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController flush streams.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

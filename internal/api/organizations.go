@@ -1,0 +1,214 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/client"
+	"github.com/postern-net/postern/internal/plan"
+	"github.com/postern-net/postern/internal/store"
+)
+
+func (s *Server) organizationRoutes() {
+	route(s, spec{id: "list-organizations", method: http.MethodGet, path: "/v1/organizations", summary: "List organizations", roles: readers}, s.listOrganizations)
+	route(s, spec{id: "create-organization", method: http.MethodPost, path: "/v1/organizations", summary: "Create an organization", roles: admins, status: http.StatusCreated}, s.createOrganization)
+	route(s, spec{id: "get-organization", method: http.MethodGet, path: "/v1/organizations/{id}", summary: "Get an organization", roles: readers}, s.getOrganization)
+	route(s, spec{id: "delete-organization", method: http.MethodDelete, path: "/v1/organizations/{id}", summary: "Delete an organization that has nothing left", roles: admins, status: http.StatusNoContent}, s.deleteOrganization)
+	route(s, spec{id: "list-tenants", method: http.MethodGet, path: "/v1/tenants", summary: "List tenants", roles: readers}, s.listTenants)
+	route(s, spec{id: "create-tenant", method: http.MethodPost, path: "/v1/tenants", summary: "Create a tenant", roles: admins, status: http.StatusCreated}, s.createTenant)
+	route(s, spec{id: "get-tenant", method: http.MethodGet, path: "/v1/tenants/{id}", summary: "Get a tenant", roles: readers}, s.getTenant)
+	route(s, spec{id: "delete-tenant", method: http.MethodDelete, path: "/v1/tenants/{id}", summary: "Delete a tenant", roles: admins, status: http.StatusNoContent}, s.deleteTenant)
+}
+
+type byID struct {
+	ID string `path:"id" maxLength:"128"`
+}
+
+type deleteInput struct {
+	byID
+	IfMatch
+}
+
+type ofOrganization struct {
+	Paging
+	Organization string `query:"organization" maxLength:"63" doc:"Only this organization's"`
+}
+
+func wireOrganization(o postern.Organization) client.Organization {
+	return client.Organization{
+		ID: o.ID, Spec: client.OrganizationSpec{Title: o.Title},
+		ResourceVersion: strconv.FormatInt(o.ResourceVersion, 10), CreatedAt: o.CreatedAt,
+	}
+}
+
+func (s *Server) listOrganizations(ctx context.Context, id postern.Identity, in *struct{ Paging }) (*body[client.Page[client.Organization]], error) {
+	page, err := in.page()
+	if err != nil {
+		return nil, err
+	}
+	only, _ := scope(id, "")
+	out := &body[client.Page[client.Organization]]{}
+	return out, s.Store.View(ctx, func(tx *store.Tx) error {
+		rows, err := tx.ListOrganizations(only, page)
+		out.Body.Items, out.Body.NextPageToken = cut(in.Paging, rows, func(o postern.Organization) string { return o.ID }, wireOrganization)
+		return err
+	})
+}
+
+func (s *Server) getOrganization(ctx context.Context, id postern.Identity, in *byID) (*versioned[client.Organization], error) {
+	out := &versioned[client.Organization]{}
+	return out, s.Store.View(ctx, func(tx *store.Tx) error {
+		o, err := s.seenOrganization(tx, id, in.ID)
+		out.ETag, out.Body = etag(o.ResourceVersion), wireOrganization(o)
+		return err
+	})
+}
+
+// seenOrganization finds what exists for this identity.
+func (s *Server) seenOrganization(tx *store.Tx, id postern.Identity, organization string) (postern.Organization, error) {
+	if err := visible(id, organization, "organization", organization); err != nil {
+		return postern.Organization{}, err
+	}
+	return tx.FindOrganization(organization)
+}
+
+func (s *Server) createOrganization(ctx context.Context, id postern.Identity, in *struct {
+	Once
+	Body client.Organization
+},
+) (*body[client.Organization], error) {
+	o := postern.Organization{ID: in.Body.ID, Title: in.Body.Spec.Title, CreatedAt: s.Now()}
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	out, err := once(ctx, s, id, in.IdempotencyKey, in.Body, func(tx *store.Tx) (client.Organization, error) {
+		made, err := tx.CreateOrganization(o)
+		if err != nil {
+			return client.Organization{}, err
+		}
+		return wireOrganization(made), s.event(tx, id, "organization.created", "organization", o.ID, o.ID, "created")
+	})
+	return &body[client.Organization]{out}, err
+}
+
+func (s *Server) deleteOrganization(ctx context.Context, id postern.Identity, in *deleteInput) (*struct{}, error) {
+	return nil, s.Store.Update(ctx, func(tx *store.Tx) error {
+		o, err := tx.FindOrganization(in.ID)
+		if err != nil {
+			return err
+		}
+		if err := in.check(o.ResourceVersion); err != nil {
+			return err
+		}
+		if err := tx.DeleteOrganization(o); err != nil {
+			return err
+		}
+		return s.event(tx, id, "organization.deleted", "organization", o.ID, o.ID, "deleted with its tokens")
+	})
+}
+
+// wireTenant adds what follows from the endpoints of its organization.
+func (s *Server) wireTenant(t postern.Tenant, endpoints []postern.Endpoint) client.Tenant {
+	out := client.Tenant{
+		ID: t.Name, Spec: client.TenantSpec{Organization: t.Organization, Region: t.Region},
+		ResourceVersion: strconv.FormatInt(t.ResourceVersion, 10), CreatedAt: t.CreatedAt,
+		Status: client.TenantStatus{
+			State: "public", Hostname: s.Platform.Host(t.Name), PrivateLinkHostname: s.Platform.PrivateLinkHost(t.Name), VPCEndpointIDs: []string{},
+		},
+	}
+	if _, segment, ok := s.Platform.Region(t.Region); ok {
+		out.Status.Segment = segment.ID
+	}
+	for _, e := range endpoints {
+		if e.State == postern.EndpointReady && slices.Contains(plan.Hosts(s.Platform, e, []postern.Tenant{t}), out.Status.Hostname) {
+			out.Status.VPCEndpointIDs = append(out.Status.VPCEndpointIDs, e.ID)
+			out.Status.State = "private-and-public"
+		}
+	}
+	return out
+}
+
+func (s *Server) listTenants(ctx context.Context, id postern.Identity, in *ofOrganization) (*body[client.Page[client.Tenant]], error) {
+	page, err := in.page()
+	if err != nil {
+		return nil, err
+	}
+	out := &body[client.Page[client.Tenant]]{client.Page[client.Tenant]{Items: []client.Tenant{}}}
+	organization, ok := scope(id, in.Organization)
+	if !ok {
+		return out, nil
+	}
+	return out, s.Store.View(ctx, func(tx *store.Tx) error {
+		rows, err := tx.ListTenants(organization, page)
+		if err != nil {
+			return err
+		}
+		endpoints, err := tx.ListEndpoints(organization, postern.EndpointReady, store.Page{})
+		out.Body.Items, out.Body.NextPageToken = cut(in.Paging, rows, func(t postern.Tenant) string { return t.Name },
+			func(t postern.Tenant) client.Tenant { return s.wireTenant(t, endpoints) })
+		return err
+	})
+}
+
+func (s *Server) getTenant(ctx context.Context, id postern.Identity, in *byID) (*versioned[client.Tenant], error) {
+	out := &versioned[client.Tenant]{}
+	return out, s.Store.View(ctx, func(tx *store.Tx) error {
+		t, err := s.seenTenant(tx, id, in.ID)
+		if err != nil {
+			return err
+		}
+		endpoints, err := tx.ListEndpoints(t.Organization, postern.EndpointReady, store.Page{})
+		out.ETag, out.Body = etag(t.ResourceVersion), s.wireTenant(t, endpoints)
+		return err
+	})
+}
+
+// seenTenant finds what exists for this identity.
+func (s *Server) seenTenant(tx *store.Tx, id postern.Identity, name string) (postern.Tenant, error) {
+	t, err := tx.FindTenant(name)
+	if err != nil {
+		return t, err
+	}
+	return t, visible(id, t.Organization, "tenant", name)
+}
+
+func (s *Server) createTenant(ctx context.Context, id postern.Identity, in *struct {
+	Once
+	Body client.Tenant
+},
+) (*body[client.Tenant], error) {
+	t := postern.Tenant{Name: in.Body.ID, Organization: in.Body.Spec.Organization, Region: in.Body.Spec.Region, CreatedAt: s.Now()}
+	if err := t.Validate(s.Platform); err != nil {
+		return nil, err
+	}
+	out, err := once(ctx, s, id, in.IdempotencyKey, in.Body, func(tx *store.Tx) (client.Tenant, error) {
+		if _, err := tx.FindOrganization(t.Organization); err != nil {
+			return client.Tenant{}, err
+		}
+		made, err := tx.CreateTenant(t)
+		if err != nil {
+			return client.Tenant{}, err
+		}
+		return s.wireTenant(made, nil), s.event(tx, id, "tenant.created", "tenant", t.Name, t.Organization, "created in "+t.Region)
+	})
+	return &body[client.Tenant]{out}, err
+}
+
+func (s *Server) deleteTenant(ctx context.Context, id postern.Identity, in *deleteInput) (*struct{}, error) {
+	return nil, s.Store.Update(ctx, func(tx *store.Tx) error {
+		t, err := tx.FindTenant(in.ID)
+		if err != nil {
+			return err
+		}
+		if err := in.check(t.ResourceVersion); err != nil {
+			return err
+		}
+		if err := tx.DeleteTenant(t); err != nil {
+			return err
+		}
+		return s.event(tx, id, "tenant.deleted", "tenant", t.Name, t.Organization, "deleted")
+	})
+}

@@ -1,0 +1,79 @@
+package plan
+
+import (
+	"slices"
+
+	"github.com/postern-net/postern"
+)
+
+// Compile makes the route table of what is stored, without a revision.
+func Compile(p *postern.Platform, d Desired) postern.Routes {
+	r := postern.Routes{Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}}
+	for _, t := range d.Tenants {
+		if name, h, ok := CompileHost(p, t); ok {
+			r.Hosts[name] = h
+		}
+	}
+	for _, e := range d.Endpoints {
+		if g, ok := CompileGrant(p, e, d.Tenants, d.Accounts); ok {
+			r.Endpoints[e.ID] = g
+		}
+	}
+	return r
+}
+
+// CompileHost makes the route of a tenant's standard hostname: the backends of
+// its home region, wherever in the segment the traffic comes in.
+func CompileHost(p *postern.Platform, t postern.Tenant) (string, postern.Host, bool) {
+	app, ok := p.TenantApp()
+	if !ok {
+		return "", postern.Host{}, false
+	}
+	region, _, ok := p.Region(t.Region)
+	if !ok {
+		return "", postern.Host{}, false
+	}
+	return p.Host(t.Name), postern.Host{
+		Tenant: t.Name, Organization: t.Organization, Public: true,
+		Backends: slices.Clone(region.Backends[app.ID]),
+	}, true
+}
+
+// CompileGrant makes what an endpoint may reach: its tenants in the segment of
+// its service, if it is approved, accepted and its account is proven. Accepted
+// is not authorized: whatever is not in a grant is refused.
+func CompileGrant(p *postern.Platform, e postern.Endpoint, tenants []postern.Tenant, accounts []postern.Account) (postern.EndpointGrant, bool) {
+	_, segment, ok := p.Region(e.ServiceRegion)
+	carried := e.State == postern.EndpointReady || e.State == postern.EndpointPending
+	if !ok || !carried || e.Removing || e.Approval.At.IsZero() || !proven(accounts, e, nil) {
+		return postern.EndpointGrant{}, false
+	}
+	g := postern.EndpointGrant{Organization: e.Organization, Region: e.ServiceRegion, Hosts: reachable(p, e, segment, tenants)}
+	return g, len(g.Hosts) > 0
+}
+
+// reachable lists the hosts of the endpoint's tenants, sorted: its own
+// organization's, in the segment, and only the named ones if any were named.
+func reachable(p *postern.Platform, e postern.Endpoint, segment postern.Segment, tenants []postern.Tenant) []string {
+	var hosts []string
+	for _, t := range tenants {
+		_, s, ok := p.Region(t.Region)
+		if !ok || s.ID != segment.ID || t.Organization != e.Organization {
+			continue
+		}
+		if len(e.Tenants) == 0 || slices.Contains(e.Tenants, t.Name) {
+			hosts = append(hosts, p.Host(t.Name))
+		}
+	}
+	slices.Sort(hosts)
+	return hosts
+}
+
+// Hosts lists what an endpoint reaches while it is ready.
+func Hosts(p *postern.Platform, e postern.Endpoint, tenants []postern.Tenant) []string {
+	_, segment, ok := p.Region(e.ServiceRegion)
+	if !ok {
+		return nil
+	}
+	return reachable(p, e, segment, tenants)
+}

@@ -1,0 +1,39 @@
+package store
+
+import (
+	"time"
+
+	"github.com/postern-net/postern"
+)
+
+// maxArrivals bounds the table; the rows that were not seen for longest go.
+const maxArrivals = 50_000
+
+const arrivalColumns = `region, listener, endpoint, source, server_name, reason, organization, count, first_seen, last_seen`
+
+// AddArrivals adds counts that a node reported to those that are there.
+func (t *Tx) AddArrivals(as []postern.ArrivalCount) error {
+	for _, a := range as {
+		if _, err := t.exec(`INSERT INTO arrivals (`+arrivalColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (region, listener, endpoint, source, server_name, reason, organization) DO UPDATE SET
+				count = arrivals.count + excluded.count, last_seen = max(arrivals.last_seen, excluded.last_seen),
+				first_seen = min(arrivals.first_seen, excluded.first_seen)`,
+			a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization, a.Count, micros(a.FirstSeen), micros(a.LastSeen)); err != nil {
+			return err
+		}
+	}
+	_, err := t.exec(`DELETE FROM arrivals WHERE last_seen < (SELECT last_seen FROM arrivals ORDER BY last_seen DESC LIMIT 1 OFFSET ?)`, maxArrivals)
+	return err
+}
+
+// ListDenials lists refused arrivals, the latest first; organization "" lists
+// everybody's.
+func (t *Tx) ListDenials(organization string, since time.Time, limit int) ([]postern.ArrivalCount, error) {
+	return list(t, func(r row) (a postern.ArrivalCount, err error) {
+		var first, last int64
+		err = r.Scan(&a.Region, &a.Listener, &a.EndpointID, &a.Source, &a.ServerName, &a.Denial, &a.Organization, &a.Count, &first, &last)
+		a.FirstSeen, a.LastSeen = timeOf(first), timeOf(last)
+		return a, err
+	}, `SELECT `+arrivalColumns+` FROM arrivals WHERE reason <> '' AND last_seen >= ? AND (? = '' OR organization = ?)
+		ORDER BY last_seen DESC, region, listener, endpoint, source, server_name LIMIT ?`, micros(since), organization, organization, limit)
+}

@@ -1,0 +1,75 @@
+package postern
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Routes is everything that an ingress node obeys, compiled by internal/plan
+// from what is stored. A node that has it needs nothing else.
+type Routes struct {
+	Revision  int64                    `json:"revision"`  // grows with every change that matters to a node
+	Hosts     map[string]Host          `json:"hosts"`     // by server name, lower case
+	Endpoints map[string]EndpointGrant `json:"endpoints"` // by vpce-…
+}
+
+// Host is a server name and where it leads.
+type Host struct {
+	Tenant       string           `json:"tenant,omitempty"`
+	Organization string           `json:"organization"`
+	Public       bool             `json:"public"` // reachable by the public listener
+	Backends     []netip.AddrPort `json:"backends"`
+}
+
+// EndpointGrant is what a ready endpoint may reach.
+type EndpointGrant struct {
+	Organization string   `json:"organization"`
+	Region       string   `json:"region"` // service region: the only one it may arrive in
+	Hosts        []string `json:"hosts"`  // sorted
+}
+
+// Denial is why a connection was refused. The wire never tells; the log, the
+// metrics and the organization's token holders do.
+type Denial string
+
+// The closed list of denials.
+const (
+	DenyUntrustedSource Denial = "untrusted_source"    // a PROXY header from an address that is no load balancer
+	DenyBadProxyHeader  Denial = "bad_proxy_header"    // missing, garbage or a wrong CRC
+	DenyNoEndpoint      Denial = "no_endpoint"         // a header without an endpoint ID
+	DenyUnknownEndpoint Denial = "unknown_endpoint"    // no ready endpoint of that ID
+	DenyWrongRegion     Denial = "wrong_region"        // the endpoint belongs to another region's service
+	DenyNotTLS          Denial = "not_tls"             // the client does not speak TLS
+	DenyBadHello        Denial = "bad_client_hello"    // malformed or too large
+	DenyNoServerName    Denial = "no_server_name"      // a hello without SNI
+	DenyUnknownHost     Denial = "unknown_host"        // no such host on the platform
+	DenyNotAuthorized   Denial = "not_authorized"      // the endpoint may not reach that host
+	DenyNotPublic       Denial = "not_public"          // the host is not reachable publicly
+	DenyHelloTimeout    Denial = "hello_timeout"       // the hello did not arrive in time
+	DenyBackendDown     Denial = "backend_unreachable" // admitted, but no backend answered
+	DenyOverload        Denial = "overload"            // the node is at its connection limit
+)
+
+// Denials lists every denial.
+func Denials() []Denial {
+	return []Denial{
+		DenyUntrustedSource, DenyBadProxyHeader, DenyNoEndpoint, DenyUnknownEndpoint, DenyWrongRegion,
+		DenyNotTLS, DenyBadHello, DenyNoServerName, DenyUnknownHost, DenyNotAuthorized, DenyNotPublic,
+		DenyHelloTimeout, DenyBackendDown, DenyOverload,
+	}
+}
+
+// ArrivalCount is how often connections of one kind arrived at a node, as
+// nodes report it: aggregated and bounded, never one by one.
+type ArrivalCount struct {
+	Region       string // of the ingress
+	Listener     string // "private" or "public"
+	EndpointID   string // private listener
+	Source       string // client address; public listener
+	ServerName   string // SNI
+	Denial       Denial // "": admitted
+	Organization string // of the endpoint, else of the host; "" when neither is known
+	Count        int64
+	FirstSeen    time.Time
+	LastSeen     time.Time
+}
