@@ -30,8 +30,10 @@ func CheckVPCEndpointID(field, v string) *Error {
 	switch {
 	case strings.HasPrefix(v, "vpce-svc-"):
 		fix = `that is an endpoint service; give the ID of your own endpoint, such as "vpce-0d363d9ea82658bec"`
+	case serviceName.MatchString(v):
+		fix = `that is an endpoint service; give the ID of your own endpoint, such as "vpce-0d363d9ea82658bec"`
 	case strings.Contains(v, ".vpce."):
-		fix = "that is a DNS name; give its first part, up to the third hyphen"
+		fix = "that is a DNS name; give its first part, up to the second hyphen"
 	}
 	return Invalid(field, v, "not a VPC endpoint ID", fix)
 }

@@ -1,6 +1,7 @@
 package postern
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -164,7 +165,8 @@ func (p *Platform) validateSegments(es *Errors) {
 }
 
 func (p *Platform) validateBackends(es *Errors, at string, r Region) {
-	for app, addrs := range r.Backends {
+	for _, app := range slices.Sorted(maps.Keys(r.Backends)) {
+		addrs := r.Backends[app]
 		at := at + ".backends." + app
 		if _, ok := p.App(app); !ok {
 			es.Add(Invalid(at, app, "no such app", "use the id of an entry of apps"))
@@ -183,8 +185,12 @@ func (p *Platform) validateBackends(es *Errors, at string, r Region) {
 		}
 	}
 	for i, s := range r.LoadBalancerSources {
-		if s.IsValid() && s.Bits() == 0 {
-			es.Add(Invalid(path(at+".load_balancer_sources", i), s.String(), "trusts every address", "list the load balancer's subnets only: whoever may send a PROXY header chooses the endpoint ID in it"))
+		at := path(at+".load_balancer_sources", i)
+		switch {
+		case !s.IsValid():
+			es.Add(Invalid(at, s.String(), "not a network", `write it as "10.0.1.0/24"`))
+		case s.Bits() == 0:
+			es.Add(Invalid(at, s.String(), "trusts every address", "list the load balancer's subnets only: whoever may send a PROXY header chooses the endpoint ID in it"))
 		}
 	}
 }

@@ -86,7 +86,7 @@ func wireAccount(a postern.Account) client.Account {
 	}
 }
 
-func (s *Server) listAccounts(ctx context.Context, id postern.Identity, in *ofOrganization) (*body[client.Page[client.Account]], error) {
+func (s *Server) listAccounts(ctx context.Context, id postern.Identity, in *OfOrganization) (*body[client.Page[client.Account]], error) {
 	page, err := in.page()
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func (s *Server) listAccounts(ctx context.Context, id postern.Identity, in *ofOr
 	})
 }
 
-func (s *Server) getAccount(ctx context.Context, id postern.Identity, in *byID) (*versioned[client.Account], error) {
+func (s *Server) getAccount(ctx context.Context, id postern.Identity, in *ByID) (*versioned[client.Account], error) {
 	out := &versioned[client.Account]{}
 	return out, s.Store.View(ctx, func(tx *store.Tx) error {
 		a, err := seenAccount(tx, id, in.ID)

@@ -47,7 +47,7 @@ func (s *Server) wireEndpoint(e postern.Endpoint, tenants []postern.Tenant) clie
 }
 
 type endpointsInput struct {
-	ofOrganization
+	OfOrganization
 	State string `query:"state" maxLength:"32" doc:"Only in this state"`
 }
 
@@ -76,7 +76,7 @@ func (s *Server) listEndpoints(ctx context.Context, id postern.Identity, in *end
 	})
 }
 
-func (s *Server) getEndpoint(ctx context.Context, id postern.Identity, in *byID) (*versioned[client.Endpoint], error) {
+func (s *Server) getEndpoint(ctx context.Context, id postern.Identity, in *ByID) (*versioned[client.Endpoint], error) {
 	out := &versioned[client.Endpoint]{}
 	return out, s.Store.View(ctx, func(tx *store.Tx) error {
 		e, err := seenEndpoint(tx, id, in.ID)
@@ -118,7 +118,7 @@ func changeable(tx *store.Tx, id postern.Identity, endpoint string, m IfMatch) (
 }
 
 func (s *Server) updateEndpoint(ctx context.Context, id postern.Identity, in *struct {
-	byID
+	ByID
 	IfMatch
 	Body client.EndpointUpdate
 },
@@ -147,7 +147,7 @@ func (s *Server) updateEndpoint(ctx context.Context, id postern.Identity, in *st
 }
 
 func (s *Server) approveEndpoint(ctx context.Context, id postern.Identity, in *struct {
-	byID
+	ByID
 	IfMatch
 },
 ) (*versioned[client.Endpoint], error) {
@@ -192,7 +192,7 @@ func (s *Server) removeEndpoint(tx *store.Tx, id postern.Identity, e postern.End
 }
 
 type connectionsInput struct {
-	ofOrganization
+	OfOrganization
 	Claimed string `query:"claimed" enum:"true,false" doc:"Only those that are claimed, or only those that are not"`
 }
 

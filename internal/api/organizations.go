@@ -23,16 +23,20 @@ func (s *Server) organizationRoutes() {
 	route(s, spec{id: "delete-tenant", method: http.MethodDelete, path: "/v1/tenants/{id}", summary: "Delete a tenant", roles: admins, status: http.StatusNoContent}, s.deleteTenant)
 }
 
-type byID struct {
+// ByID is the path of one resource.
+type ByID struct {
 	ID string `path:"id" maxLength:"128"`
 }
 
 type deleteInput struct {
-	byID
+	ByID
 	IfMatch
 }
 
-type ofOrganization struct {
+// OfOrganization is the query of a list that an organization has a part of.
+// It is exported, as is all that inputs embed, because the framework sees
+// exported fields only.
+type OfOrganization struct {
 	Paging
 	Organization string `query:"organization" maxLength:"63" doc:"Only this organization's"`
 }
@@ -58,7 +62,7 @@ func (s *Server) listOrganizations(ctx context.Context, id postern.Identity, in 
 	})
 }
 
-func (s *Server) getOrganization(ctx context.Context, id postern.Identity, in *byID) (*versioned[client.Organization], error) {
+func (s *Server) getOrganization(ctx context.Context, id postern.Identity, in *ByID) (*versioned[client.Organization], error) {
 	out := &versioned[client.Organization]{}
 	return out, s.Store.View(ctx, func(tx *store.Tx) error {
 		o, err := s.seenOrganization(tx, id, in.ID)
@@ -131,7 +135,7 @@ func (s *Server) wireTenant(t postern.Tenant, endpoints []postern.Endpoint) clie
 	return out
 }
 
-func (s *Server) listTenants(ctx context.Context, id postern.Identity, in *ofOrganization) (*body[client.Page[client.Tenant]], error) {
+func (s *Server) listTenants(ctx context.Context, id postern.Identity, in *OfOrganization) (*body[client.Page[client.Tenant]], error) {
 	page, err := in.page()
 	if err != nil {
 		return nil, err
@@ -153,7 +157,7 @@ func (s *Server) listTenants(ctx context.Context, id postern.Identity, in *ofOrg
 	})
 }
 
-func (s *Server) getTenant(ctx context.Context, id postern.Identity, in *byID) (*versioned[client.Tenant], error) {
+func (s *Server) getTenant(ctx context.Context, id postern.Identity, in *ByID) (*versioned[client.Tenant], error) {
 	out := &versioned[client.Tenant]{}
 	return out, s.Store.View(ctx, func(tx *store.Tx) error {
 		t, err := s.seenTenant(tx, id, in.ID)

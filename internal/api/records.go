@@ -28,7 +28,7 @@ func wireEvent(e postern.Event) client.Event {
 }
 
 type eventsInput struct {
-	ofOrganization
+	OfOrganization
 	After int64 `query:"after" minimum:"0" doc:"Only events with a greater seq"`
 }
 

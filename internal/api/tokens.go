@@ -76,7 +76,7 @@ func (s *Server) createToken(ctx context.Context, id postern.Identity, in *struc
 	return &body[client.Token]{made}, nil
 }
 
-func (s *Server) deleteToken(ctx context.Context, id postern.Identity, in *byID) (*struct{}, error) {
+func (s *Server) deleteToken(ctx context.Context, id postern.Identity, in *ByID) (*struct{}, error) {
 	return nil, s.Store.Update(ctx, func(tx *store.Tx) error {
 		if err := tx.RevokeToken(in.ID, s.Now()); err != nil {
 			return err

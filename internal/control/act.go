@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/plan"
@@ -15,6 +18,7 @@ import (
 // that AWS's token buckets are spent on services and not on endpoints. What
 // fails is planned again by the next round.
 func (l *Loop) act(ctx context.Context, actions []plan.Action) {
+	l.forget(actions)
 	byService := map[postern.ServiceRef][]plan.Action{}
 	for _, a := range actions {
 		byService[a.Service] = append(byService[a.Service], a)
@@ -22,8 +26,6 @@ func (l *Loop) act(ctx context.Context, actions []plan.Action) {
 	var wg sync.WaitGroup
 	for svc, as := range byService {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, callTimeout)
-			defer cancel()
 			if err := l.actOn(ctx, svc, as); err != nil && ctx.Err() == nil {
 				l.Logger.Error("an action at AWS failed; it is tried again", "region", svc.Region, "service", svc.ID, "error", err)
 			}
@@ -34,7 +36,9 @@ func (l *Loop) act(ctx context.Context, actions []plan.Action) {
 
 // actOn takes away before it gives: rejections, then principals, then
 // acceptances.
-func (l *Loop) actOn(ctx context.Context, svc postern.ServiceRef, as []plan.Action) error {
+func (l *Loop) actOn(whole context.Context, svc postern.ServiceRef, as []plan.Action) error {
+	ctx, cancel := context.WithTimeout(whole, callTimeout)
+	defer cancel()
 	of := func(k plan.ActionKind) (ids []string) {
 		for _, a := range as {
 			if a.Kind == k {
@@ -58,7 +62,7 @@ func (l *Loop) actOn(ctx context.Context, svc postern.ServiceRef, as []plan.Acti
 		errs = append(errs, fail(failed, ids, perID, err))
 		l.remember(ids, failed)
 	}
-	return errors.Join(append(errs, l.recordActions(ctx, as, failed))...)
+	return errors.Join(append(errs, l.recordActions(whole, as, failed))...)
 }
 
 // fail notes which targets an action failed for. An error of the call as a
@@ -99,12 +103,37 @@ var actionEvents = map[plan.ActionKind]struct{ action, kind, done string }{
 	plan.DisallowPrincipal: {"principal.disallowed", "service", "took %s off the allow-list: "},
 }
 
+// forget drops what was known of actions that are no longer planned: when one
+// is planned again, it is another one.
+func (l *Loop) forget(planned []plan.Action) {
+	targets := map[string]bool{}
+	for _, a := range planned {
+		targets[a.Target] = true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.done, func(a plan.Action, _ bool) bool { return !slices.Contains(planned, a) })
+	maps.DeleteFunc(l.failed, func(id, _ string) bool { return !targets[id] })
+}
+
+// fresh lists the actions that succeeded and were not recorded before: one
+// that AWS's listings do not show yet is planned and done again.
+func (l *Loop) fresh(as []plan.Action, failed map[string]error) []plan.Action {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(as), func(a plan.Action) bool { return failed[a.Target] != nil || l.done[a] })
+}
+
+// recordActions records what was done, even when ctx ended after it was.
 func (l *Loop) recordActions(ctx context.Context, as []plan.Action, failed map[string]error) error {
-	return l.Store.Update(ctx, func(tx *store.Tx) error {
+	as = l.fresh(as, failed)
+	if len(as) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if err := l.Store.Update(ctx, func(tx *store.Tx) error {
 		for _, a := range as {
-			if failed[a.Target] != nil {
-				continue
-			}
 			e := actionEvents[a.Kind]
 			subject, done := a.Target, e.done
 			if e.kind == "service" {
@@ -115,8 +144,19 @@ func (l *Loop) recordActions(ctx context.Context, as []plan.Action, failed map[s
 			}
 		}
 		return nil
-	})
+	}); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range as {
+		l.done[a] = true
+	}
+	return nil
 }
+
+// recordTimeout bounds the record of what was done at AWS.
+const recordTimeout = 5 * time.Second
 
 // Preview is what the next round would do at AWS, from a fresh look.
 func (l *Loop) Preview(ctx context.Context) ([]plan.Action, error) {
@@ -131,14 +171,15 @@ func (l *Loop) Preview(ctx context.Context) ([]plan.Action, error) {
 	return plan.Decide(l.Platform, desired, observed, l.Rules, l.Now()).Actions, nil
 }
 
-// Connections is what AWS listed when the loop looked last.
+// Connections is what AWS listed when the loop looked last; of a region that
+// did not answer then, what it listed before.
 func (l *Loop) Connections() []postern.Connection {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []postern.Connection
 	for _, s := range l.Platform.Segments {
 		for _, r := range s.Regions {
-			all = append(all, l.last.Services[r.ID].Connections...)
+			all = append(all, l.listed[r.ID]...)
 		}
 	}
 	return all

@@ -41,9 +41,11 @@ type Config struct {
 	Rules    plan.Rules
 	Resync   time.Duration // how often to look without a reason
 	Settle   time.Duration // how soon to look again while something is on its way
-	Publish  func(postern.Routes)
-	Now      func() time.Time
-	Logger   *slog.Logger
+	// Publish hands a route table to the data plane. It must not block. The
+	// same revision may come again, an earlier one never does.
+	Publish func(postern.Routes)
+	Now     func() time.Time
+	Logger  *slog.Logger
 }
 
 // Loop runs rounds. Run may be called once.
@@ -53,8 +55,9 @@ type Loop struct {
 	publishing sync.Mutex // one compile, save and hand-over at a time
 
 	mu     sync.Mutex
-	last   plan.Observed     // of the last round, for Connections and Preview
-	failed map[string]string // endpoint ID → why AWS refused to accept it
+	listed map[string][]postern.Connection // by region, when it answered last
+	failed map[string]string               // endpoint ID → why AWS refused to accept it
+	done   map[plan.Action]bool            // recorded, and still planned: AWS's listings lag
 }
 
 // callTimeout bounds all calls of one round to one service.
@@ -62,22 +65,20 @@ const callTimeout = 30 * time.Second
 
 // New makes a loop.
 func New(c Config) *Loop {
-	return &Loop{Config: c, failed: map[string]string{}, last: plan.Observed{Services: map[string]plan.Service{}}}
+	return &Loop{Config: c, listed: map[string][]postern.Connection{}, failed: map[string]string{}, done: map[plan.Action]bool{}}
 }
 
-// Run publishes what was stored last, then runs rounds until ctx ends. The
-// data plane is served before the cloud is asked anything, and a change of
-// what may pass reaches it at once, even while a round waits for AWS.
+// Run runs rounds until ctx ends. A change of what may pass reaches the data
+// plane at once, even while a round waits for AWS.
 func (l *Loop) Run(ctx context.Context) error {
-	if err := l.publishStored(ctx); err != nil {
-		return err
-	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() { l.publishChanges(ctx) })
-
 	wake, cancel := l.Store.Subscribe()
 	defer cancel()
+	changed, cancelChanged := l.Store.Subscribe()
+	defer cancelChanged()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { l.publishChanges(ctx, changed) })
+
 	for {
 		wait := l.Resync
 		settled, err := l.Round(ctx)
@@ -86,7 +87,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			return nil
 		case err != nil:
 			l.Logger.Error("a round failed; the next one goes on from here", "error", err)
-			wait = min(l.Resync, 5*time.Second)
+			wait = min(l.Resync, retryAfter)
 		case !settled:
 			wait = min(l.Resync, l.Settle)
 		}
@@ -97,13 +98,17 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
+// retryAfter is how soon what failed is tried again.
+const retryAfter = 5 * time.Second
+
 // publishChanges keeps the route table up with the store.
-func (l *Loop) publishChanges(ctx context.Context) {
-	wake, cancel := l.Store.Subscribe()
-	defer cancel()
-	for sleep(ctx, l.Resync, wake) {
+func (l *Loop) publishChanges(ctx context.Context, changed <-chan struct{}) {
+	wait := l.Resync
+	for sleep(ctx, wait, changed) {
+		wait = l.Resync
 		if err := l.publish(ctx); err != nil && ctx.Err() == nil {
 			l.Logger.Error("could not publish the routes; it is tried again", "error", err)
+			wait = min(l.Resync, retryAfter)
 		}
 	}
 }
@@ -121,7 +126,9 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	return true
 }
 
-func (l *Loop) publishStored(ctx context.Context) error {
+// PublishStored hands out the route table that was in force last: the data
+// plane is served before the cloud is asked anything. Call it before Run.
+func (l *Loop) PublishStored(ctx context.Context) error {
 	return l.Store.View(ctx, func(tx *store.Tx) error {
 		r, err := tx.FindRoutes()
 		if err == nil && r.Revision > 0 {
@@ -191,8 +198,10 @@ func (l *Loop) observe(ctx context.Context) plan.Observed {
 	wg.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last = plan.Observed{Services: services, Failed: maps.Clone(l.failed)}
-	return l.last
+	for region, s := range services {
+		l.listed[region] = s.Connections
+	}
+	return plan.Observed{Services: services, Failed: maps.Clone(l.failed)}
 }
 
 func (l *Loop) look(ctx context.Context, svc postern.ServiceRef) (plan.Service, error) {

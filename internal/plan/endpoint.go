@@ -36,7 +36,7 @@ func Endpoint(e postern.Endpoint, v EndpointView) EndpointStep {
 	s := EndpointStep{After: e}
 	a := &s.After
 	observe(a, v)
-	v.condition(a, provenCondition(e, v))
+	v.condition(a, provenCondition(*a, v))
 	approve(a, v)
 	v.condition(a, approvedCondition(*a))
 	connected, state := connectedCondition(*a, v)
@@ -176,8 +176,12 @@ func withoutTraffic(s postern.EndpointState) postern.EndpointState {
 func absentCondition(e postern.Endpoint, v EndpointView) (postern.Condition, postern.EndpointState) {
 	c := postern.Condition{Type: postern.Connected, Status: postern.Unknown}
 	switch {
-	case !live(e.State):
-		return postern.FindCondition(e.Conditions, postern.Connected), e.State // final, and AWS forgot it
+	case !live(e.State): // final, and AWS forgot it
+		if last := postern.FindCondition(e.Conditions, postern.Connected); last.Type != "" {
+			return last, e.State
+		}
+		c.Reason, c.Message = postern.ReasonNotListed, "AWS does not list the endpoint any more; create a new one and claim that"
+		return c, e.State
 	case !v.Observed:
 		c.Reason, c.Message = postern.ReasonNotObserved, "AWS did not answer for the service in "+e.ServiceRegion+"; this is what was seen last"
 		return c, e.State
@@ -223,18 +227,26 @@ func removeEndpoint(e postern.Endpoint, v EndpointView) EndpointStep {
 		Message: "the claim was taken back; the connection is being rejected",
 	})
 	v.condition(&s.After, postern.Condition{Type: postern.Ready, Status: postern.False, Reason: postern.ReasonNotReady, Message: "see the other conditions"})
+	if v.Observed && v.Connection == nil && s.After.MissingSince.IsZero() {
+		s.After.MissingSince = v.Now
+	}
 	switch {
 	case !v.Observed:
 		return s
 	case v.Connection == nil:
-		s.Delete = true
+		// A listing that lags behind must not leave a connection at AWS that
+		// nobody claims.
+		s.Delete = v.Now.Sub(s.After.MissingSince) >= v.Rules.MissingGrace
 		return s
 	}
+	s.After.MissingSince = time.Time{}
 	switch v.Connection.State {
-	case postern.ConnectionPendingAcceptance, postern.ConnectionPending, postern.ConnectionAvailable:
-		s.Action, s.Why = Reject, "the claim was taken back"
 	case postern.ConnectionDeleting, postern.ConnectionDeleted, postern.ConnectionRejected, postern.ConnectionFailed, postern.ConnectionExpired:
 		s.Delete = true
+	case postern.ConnectionPendingAcceptance, postern.ConnectionPending, postern.ConnectionAvailable:
+		s.Action, s.Why = Reject, "the claim was taken back"
+	default: // a state that AWS made up since: it may carry traffic
+		s.Action, s.Why = Reject, "the claim was taken back"
 	}
 	return s
 }

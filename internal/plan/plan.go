@@ -82,8 +82,11 @@ func Decide(p *postern.Platform, d Desired, o Observed, r Rules, now time.Time) 
 	var out Round
 	for _, e := range d.Endpoints {
 		region, segment, ok := p.Region(e.ServiceRegion)
-		if !ok {
-			continue // the platform gave the region up: nothing there is ours to touch
+		if !ok { // the platform gave the region up: nothing there is ours to touch
+			if e.Removing {
+				out.Endpoints = append(out.Endpoints, EndpointChange{Before: e, After: e, Delete: true})
+			}
+			continue
 		}
 		view := EndpointView{Rules: r, Now: now, AcceptError: o.Failed[e.ID], HasTenant: len(reachable(p, e, segment, d.Tenants)) > 0}
 		service, observed := o.Services[e.ServiceRegion]
@@ -99,7 +102,7 @@ func Decide(p *postern.Platform, d Desired, o Observed, r Rules, now time.Time) 
 		if step.Action != "" {
 			out.Actions = append(out.Actions, Action{Kind: step.Action, Service: region.Service(), Target: e.ID, Organization: e.Organization, Why: step.Why})
 		}
-		out.Unsettled = out.Unsettled || unsettled(step.After.State)
+		out.Unsettled = out.Unsettled || unsettled(step.After)
 	}
 	actions, forget := principals(p, d, o)
 	out.Actions = append(out.Actions, actions...)
@@ -121,12 +124,14 @@ func proven(accounts []postern.Account, e postern.Endpoint, c *postern.Connectio
 	})
 }
 
-func unsettled(s postern.EndpointState) bool {
-	switch s {
+// unsettled tells whether an endpoint's state will change by itself.
+func unsettled(e postern.Endpoint) bool {
+	switch e.State {
 	case postern.EndpointPendingAcceptance, postern.EndpointPending, postern.EndpointRemoving:
 		return true
-	case postern.EndpointRequested, postern.EndpointReady, postern.EndpointRejected,
-		postern.EndpointDisconnected, postern.EndpointExpired, postern.EndpointFailed:
+	case postern.EndpointRequested, postern.EndpointReady:
+		return !e.MissingSince.IsZero() // it is about to count as deleted
+	case postern.EndpointRejected, postern.EndpointDisconnected, postern.EndpointExpired, postern.EndpointFailed:
 	}
 	return false
 }

@@ -9,20 +9,25 @@ import (
 // maxArrivals bounds the table; the rows that were not seen for longest go.
 const maxArrivals = 50_000
 
-const arrivalColumns = `region, listener, endpoint, source, server_name, reason, organization, count, first_seen, last_seen`
+const (
+	arrivalKey     = `region, listener, endpoint, source, server_name, reason, organization`
+	arrivalColumns = arrivalKey + `, count, first_seen, last_seen`
+)
 
 // AddArrivals adds counts that a node reported to those that are there.
 func (t *Tx) AddArrivals(as []postern.ArrivalCount) error {
 	for _, a := range as {
 		if _, err := t.exec(`INSERT INTO arrivals (`+arrivalColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (region, listener, endpoint, source, server_name, reason, organization) DO UPDATE SET
+			ON CONFLICT (`+arrivalKey+`) DO UPDATE SET
 				count = arrivals.count + excluded.count, last_seen = max(arrivals.last_seen, excluded.last_seen),
 				first_seen = min(arrivals.first_seen, excluded.first_seen)`,
 			a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization, a.Count, micros(a.FirstSeen), micros(a.LastSeen)); err != nil {
 			return err
 		}
 	}
-	_, err := t.exec(`DELETE FROM arrivals WHERE last_seen < (SELECT last_seen FROM arrivals ORDER BY last_seen DESC LIMIT 1 OFFSET ?)`, maxArrivals)
+	// Counted and not cut at a time: a node reports many rows of one time.
+	_, err := t.exec(`DELETE FROM arrivals WHERE (`+arrivalKey+`) IN
+		(SELECT `+arrivalKey+` FROM arrivals ORDER BY last_seen LIMIT max(0, (SELECT count(*) FROM arrivals) - ?))`, maxArrivals)
 	return err
 }
 

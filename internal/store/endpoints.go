@@ -59,14 +59,22 @@ func (t *Tx) CreateEndpoint(e postern.Endpoint) (postern.Endpoint, error) {
 		return e, err
 	}
 	if n == 0 {
-		return e, exists("vpc_endpoint_ids", "endpoint", e.ID)
+		return e, exists("vpc_endpoint_ids", "endpoint", e.ID, "look at the claim that is there, or wait until it is removed")
 	}
-	for _, tenant := range e.Tenants {
-		if _, err := t.exec(`INSERT INTO endpoint_tenants (endpoint, tenant) VALUES (?, ?)`, e.ID, tenant); err != nil {
-			return e, err
+	return e, t.nameTenants(e.ID, e.Tenants)
+}
+
+// nameTenants adds the tenants that a claim names. One that is gone, or that
+// was somebody else's, is a conflict: the caller looked before.
+func (t *Tx) nameTenants(endpoint string, tenants []string) error {
+	for _, name := range tenants {
+		n, err := t.exec(`INSERT INTO endpoint_tenants (endpoint, tenant)
+			SELECT e.id, t.name FROM endpoints e JOIN tenants t ON t.organization = e.organization WHERE e.id = ? AND t.name = ?`, endpoint, name)
+		if err := changed(n, err, "tenant", name); err != nil {
+			return err
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // UpdateEndpoint writes everything but the identity and the tenants.
@@ -109,10 +117,8 @@ func (t *Tx) SetEndpointTenants(e postern.Endpoint, tenants []string) (postern.E
 	if _, err := t.exec(`DELETE FROM endpoint_tenants WHERE endpoint = ?`, e.ID); err != nil {
 		return e, err
 	}
-	for _, tenant := range tenants {
-		if _, err := t.exec(`INSERT INTO endpoint_tenants (endpoint, tenant) VALUES (?, ?)`, e.ID, tenant); err != nil {
-			return e, err
-		}
+	if err := t.nameTenants(e.ID, tenants); err != nil {
+		return e, err
 	}
 	e.Tenants = slices.Sorted(slices.Values(tenants))
 	return t.UpdateEndpoint(e)

@@ -43,7 +43,7 @@ func (t *Tx) CreateOrganization(o postern.Organization) (postern.Organization, e
 	n, err := t.exec(`INSERT INTO organizations (`+organizationColumns+`) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		o.ID, o.Title, o.ResourceVersion, micros(o.CreatedAt))
 	if err == nil && n == 0 {
-		err = exists("id", "organization", o.ID)
+		err = exists("id", "organization", o.ID, "choose another name")
 	}
 	return o, err
 }
@@ -96,7 +96,7 @@ func (t *Tx) CreateTenant(v postern.Tenant) (postern.Tenant, error) {
 	n, err := t.exec(`INSERT INTO tenants (`+tenantColumns+`) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		v.Name, v.Organization, v.Region, v.ResourceVersion, micros(v.CreatedAt))
 	if err == nil && n == 0 {
-		err = exists("id", "tenant", v.Name)
+		err = exists("id", "tenant", v.Name, "choose another name")
 	}
 	return v, err
 }

@@ -48,6 +48,11 @@ func (t *Tx) FindTokenByHash(hash []byte, now time.Time) (postern.Token, error) 
 		WHERE secret_hash = ? AND revoked_at = 0 AND (expires_at = 0 OR expires_at > ?)`, hash, micros(now))
 }
 
+// FindToken returns one token that was not revoked.
+func (t *Tx) FindToken(id string) (postern.Token, error) {
+	return find(t, "token", id, scanToken, `SELECT `+tokenColumns+` FROM tokens WHERE id = ? AND revoked_at = 0`, id)
+}
+
 // ListTokens lists the tokens that were not revoked, by ID.
 func (t *Tx) ListTokens(p Page) ([]postern.Token, error) {
 	return list(t, scanToken, `SELECT `+tokenColumns+` FROM tokens WHERE id > ? AND revoked_at = 0 ORDER BY id LIMIT ?`, p.After, p.limit())

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"sync"
 
 	"github.com/pressly/goose/v3"
@@ -37,6 +38,9 @@ type Store struct {
 // Open opens the database file, creates it where there is none, and brings
 // its schema up to date.
 func Open(ctx context.Context, path string) (*Store, error) {
+	if err := create(path); err != nil {
+		return nil, fmt.Errorf("open the database %s: %w", path, err)
+	}
 	write, err := open(path, "immediate")
 	if err != nil {
 		return nil, err
@@ -45,7 +49,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := migrate(ctx, write); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the database %s: %w", path, err), write.Close())
 	}
-	read, err := open(path, "deferred")
+	read, err := open(path, "deferred", "query_only(1)")
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
@@ -53,10 +57,21 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return &Store{write: write, read: read, subs: map[chan struct{}]bool{}}, nil
 }
 
+// create makes the file for its owner alone where there is none; SQLite gives
+// the files beside it the same mode.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // open sets what makes a commit durable: a write-ahead log that is synced at
 // each commit, and foreign keys that are enforced.
-func open(path, lock string) (*sql.DB, error) {
-	q := url.Values{"_txlock": {lock}, "_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)"}}
+func open(path, lock string, more ...string) (*sql.DB, error) {
+	pragmas := append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}, more...)
+	q := url.Values{"_txlock": {lock}, "_pragma": pragmas}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
@@ -101,17 +116,17 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 }
 
 // Update runs fn in one transaction: all of its writes are on disk when Update
-// returns nil, and none of them when it returns an error.
+// returns nil, and none of them when it returns an error or fn panics.
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin a write: %w", err)
 	}
+	// After a commit it does nothing. A transaction that a panic left open
+	// would keep the only writer's connection for ever.
+	defer func() { _ = tx.Rollback() }()
 	t := &Tx{ctx: ctx, tx: tx}
 	if err := fn(t); err != nil {
-		if back := tx.Rollback(); back != nil && !errors.Is(back, sql.ErrTxDone) {
-			return errors.Join(err, back)
-		}
 		return err
 	}
 	if err := tx.Commit(); err != nil {
@@ -124,7 +139,8 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 }
 
 // Subscribe returns a channel that receives after writes that appended an
-// event, as every change of state does. It holds one wake-up at most: a receiver must read the state, not count. Cancel frees it.
+// event, as every change of state does. It holds one wake-up at most: a
+// receiver must read the state, not count. Cancel frees it.
 func (s *Store) Subscribe() (wake <-chan struct{}, cancel func()) {
 	ch := make(chan struct{}, 1)
 	s.mu.Lock()
@@ -207,9 +223,9 @@ func changed(n int64, err error, kind, id string) error {
 }
 
 // exists makes the conflict for a key that is taken.
-func exists(field, kind, id string) error {
+func exists(field, kind, id, fix string) error {
 	return &postern.Error{
 		Code: postern.CodeConflict, Field: field, Value: id,
-		Message: "there is already such a " + kind, Fix: "choose another name",
+		Message: "this " + kind + " is there already", Fix: fix,
 	}
 }

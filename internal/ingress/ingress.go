@@ -1,0 +1,124 @@
+package ingress
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/relay"
+)
+
+// The names of the listeners in the log, the metrics and the report.
+const (
+	Private = "private"
+	Public  = "public"
+)
+
+// Engine is what an ingress needs to move connections; package relay has one.
+type Engine interface {
+	// Serve hands every connection of a listener to the match and reports to
+	// the observer, until the engine is shut down or the listener fails.
+	Serve(relay.Listener, relay.Match, relay.Observer) error
+	// Recheck cuts the open connections that their match no longer admits,
+	// and returns when that is done.
+	Recheck()
+}
+
+// Config is what an ingress is made of. All fields are required.
+type Config struct {
+	Region     string // of the platform: endpoints of other regions' services are refused
+	Engine     Engine
+	Logger     *slog.Logger // access log: one record for each connection
+	Registerer prometheus.Registerer
+}
+
+// Ingress judges the connections of one region. Its methods may be called
+// from several goroutines at once.
+type Ingress struct {
+	region  string
+	engine  Engine
+	logger  *slog.Logger
+	metrics *metrics
+	report  *report
+
+	applying sync.Mutex // one table after the other
+	table    atomic.Pointer[table]
+}
+
+// New makes an ingress that refuses everything until [Ingress.Apply] gives it
+// a table. It registers its metrics; for a second ingress in one process wrap
+// the registerer, with a region label for instance.
+func New(c Config) (*Ingress, error) {
+	if e := postern.CheckRegionName("region", c.Region); e != nil {
+		return nil, fmt.Errorf("ingress: %w", e)
+	}
+	if c.Engine == nil || c.Logger == nil || c.Registerer == nil {
+		return nil, errors.New("ingress: an engine, a logger and a registerer are required")
+	}
+	m, err := newMetrics(c.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("ingress: register metrics: %w", err)
+	}
+	return &Ingress{region: c.Region, engine: c.Engine, logger: c.Logger, metrics: m, report: newReport()}, nil
+}
+
+// Apply puts a new table in force and cuts the open connections that it does
+// not grant. It tells whether it did: a revision that is not newer than the
+// one in force changes nothing. On an error, which lists everything that is
+// wrong with the routes, the table in force stays.
+func (in *Ingress) Apply(r postern.Routes) (bool, error) {
+	in.applying.Lock()
+	defer in.applying.Unlock()
+	if t := in.table.Load(); t != nil && r.Revision <= t.revision {
+		return false, nil
+	}
+	t, err := compile(r)
+	if err != nil {
+		return false, fmt.Errorf("ingress: routes of revision %d: %w", r.Revision, err)
+	}
+	in.table.Store(t)
+	in.metrics.revision.Set(float64(t.revision))
+	in.engine.Recheck()
+	return true, nil
+}
+
+// Revision is that of the table in force; false while there is none.
+func (in *Ingress) Revision() (int64, bool) {
+	t := in.table.Load()
+	if t == nil {
+		return 0, false
+	}
+	return t.revision, true
+}
+
+// ServePrivate takes the connections of the region's endpoint service. Each
+// must start with a PROXY header from one of the sources, which are the
+// networks of the load balancer's nodes. It blocks as [Engine] says.
+func (in *Ingress) ServePrivate(ln relay.Acceptor, sources []netip.Prefix) error {
+	return in.engine.Serve(relay.Listener{Acceptor: ln, Name: Private, ProxyProtocol: true, Sources: sources}, in.MatchPrivate, in)
+}
+
+// ServePublic takes connections straight from the internet. It blocks as
+// [Engine] says.
+func (in *Ingress) ServePublic(ln relay.Acceptor) error {
+	return in.engine.Serve(relay.Listener{Acceptor: ln, Name: Public}, in.MatchPublic, in)
+}
+
+// ServePublicProxied takes connections from the internet that come through a
+// load balancer, which puts a PROXY header ahead of each. It blocks as
+// [Engine] says.
+func (in *Ingress) ServePublicProxied(ln relay.Acceptor, sources []netip.Prefix) error {
+	return in.engine.Serve(relay.Listener{Acceptor: ln, Name: Public, ProxyProtocol: true, Sources: sources}, in.MatchPublic, in)
+}
+
+// Report is what was seen since the last [Ingress.Drain].
+func (in *Ingress) Report() Report { return in.report.snapshot(false) }
+
+// Drain returns the report and starts a new one.
+func (in *Ingress) Drain() Report { return in.report.snapshot(true) }

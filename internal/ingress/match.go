@@ -1,0 +1,94 @@
+package ingress
+
+import (
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/proxyproto"
+	"github.com/postern-net/postern/internal/relay"
+)
+
+func deny(d postern.Denial) relay.Verdict { return relay.Verdict{Deny: d} }
+
+// MatchPrivate judges a connection that came through the region's endpoint
+// service: the load balancer must have named an endpoint, the table must grant
+// that endpoint in this region, and the host must be among those granted.
+func (in *Ingress) MatchPrivate(a *relay.Arrival) relay.Verdict {
+	id := a.Proxy.VPCEndpointID
+	if id == "" {
+		return deny(postern.DenyNoEndpoint)
+	}
+	t := in.table.Load()
+	if t == nil {
+		return deny(postern.DenyUnknownEndpoint)
+	}
+	g, ok := t.endpoints[id]
+	if !ok {
+		return deny(postern.DenyUnknownEndpoint)
+	}
+	// From here on it is known on whose account a refusal goes.
+	refuse := func(d postern.Denial) relay.Verdict {
+		return relay.Verdict{Deny: d, Organization: g.organization}
+	}
+	if g.region != in.region {
+		return refuse(postern.DenyWrongRegion)
+	}
+	name := a.Hello.ServerName
+	if name == "" {
+		return refuse(postern.DenyNoServerName)
+	}
+	h, ok := t.hosts[name]
+	if !ok {
+		return refuse(postern.DenyUnknownHost)
+	}
+	if _, ok := g.hosts[name]; !ok {
+		return refuse(postern.DenyNotAuthorized)
+	}
+	// The table should never grant another organization's tenant. If it does,
+	// this is the last place to notice.
+	if h.tenant != "" && h.organization != g.organization {
+		return refuse(postern.DenyNotAuthorized)
+	}
+	return admit(a, h, g.organization)
+}
+
+// MatchPublic judges a connection that came over the internet: the host must
+// be public. One that a load balancer says came through an endpoint has no
+// business here.
+func (in *Ingress) MatchPublic(a *relay.Arrival) relay.Verdict {
+	if a.Proxy.VPCEndpointID != "" {
+		return deny(postern.DenyUnknownEndpoint)
+	}
+	name := a.Hello.ServerName
+	if name == "" {
+		return deny(postern.DenyNoServerName)
+	}
+	t := in.table.Load()
+	if t == nil {
+		return deny(postern.DenyUnknownHost)
+	}
+	h, ok := t.hosts[name]
+	if !ok {
+		return deny(postern.DenyUnknownHost)
+	}
+	if !h.public {
+		return relay.Verdict{Deny: postern.DenyNotPublic, Organization: h.organization}
+	}
+	return admit(a, h, h.organization)
+}
+
+// admit tells the backend what was admitted. On a host that organizations
+// share, the organization is that of the endpoint, and the backend decides by
+// it.
+func admit(a *relay.Arrival, h host, organization string) relay.Verdict {
+	prologue, err := proxyproto.Append(nil, proxyproto.Header{
+		Source:        a.Client(),
+		Destination:   a.Target(),
+		VPCEndpointID: a.Proxy.VPCEndpointID,
+		Authority:     a.Hello.ServerName,
+		Organization:  organization,
+	})
+	if err != nil {
+		// The table and the parsers let nothing pass that cannot be written.
+		return relay.Verdict{Deny: postern.DenyBackendDown, Cause: err, Organization: organization}
+	}
+	return relay.Verdict{Organization: organization, Backends: h.backends, Prologue: prologue}
+}

@@ -1,0 +1,129 @@
+package ingress
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/relay"
+)
+
+const (
+	// MaxSightings bounds a report. What exceeds it is still counted, by
+	// listener and denial, without its endpoint, source and host.
+	MaxSightings = 10_000
+	// maxDenied is the share of denials in that, so that nobody drives out
+	// the record of who is admitted by asking for many things.
+	maxDenied = MaxSightings / 2
+)
+
+// Sighting counts the connections that looked alike.
+type Sighting struct {
+	Listener      string         `json:"listener"`
+	VPCEndpointID string         `json:"vpc_endpoint_id,omitempty"`
+	Source        netip.Addr     `json:"source,omitzero"` // public listener only
+	Host          string         `json:"host,omitempty"`  // as the client asked for it
+	Organization  string         `json:"organization,omitempty"`
+	Denial        postern.Denial `json:"denial,omitempty"` // "" for those admitted
+	Count         int64          `json:"count"`
+	First         time.Time      `json:"first_seen"`
+	Last          time.Time      `json:"last_seen"`
+}
+
+// Report is evidence: who arrived where, and who was refused.
+type Report struct {
+	Since     time.Time  `json:"since"` // when the report was started
+	Sightings []Sighting `json:"sightings"`
+	// Folded counts the connections whose endpoint, source and host were left
+	// out because the report was full.
+	Folded int64 `json:"folded"`
+	Probes int64 `json:"probes"` // health checks, and connections that asked for nothing
+}
+
+// key is a sighting without its counts.
+type key struct {
+	listener     string
+	endpoint     string
+	source       netip.Addr
+	host         string
+	organization string
+	denial       postern.Denial
+}
+
+type tally struct {
+	count       int64
+	first, last time.Time
+}
+
+type report struct {
+	mu     sync.Mutex
+	since  time.Time
+	seen   map[key]*tally
+	denied int // of the keys in seen
+	folded int64
+	probes int64
+}
+
+func newReport() *report { return &report{since: time.Now(), seen: map[key]*tally{}} }
+
+func (r *report) probe() {
+	r.mu.Lock()
+	r.probes++
+	r.mu.Unlock()
+}
+
+func (r *report) add(a *relay.Arrival, organization string, d postern.Denial) {
+	k := key{listener: a.Listener, endpoint: a.Proxy.VPCEndpointID, host: a.Hello.ServerName, organization: organization, denial: d}
+	if a.Listener == Public {
+		k.source = a.Client().Addr()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, ok := r.seen[k]
+	if !ok && (len(r.seen) >= MaxSightings || d != "" && r.denied >= maxDenied) {
+		r.folded++
+		k = key{listener: a.Listener, denial: d} // there are few of these, so they always fit
+		t, ok = r.seen[k]
+	}
+	if !ok {
+		t = &tally{first: a.At, last: a.At}
+		r.seen[k] = t
+		if d != "" {
+			r.denied++
+		}
+	}
+	t.count++
+	if a.At.Before(t.first) {
+		t.first = a.At
+	}
+	if a.At.After(t.last) {
+		t.last = a.At
+	}
+}
+
+// snapshot gives the report, ordered, and forgets it when told to.
+func (r *report) snapshot(forget bool) Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := Report{Since: r.since, Folded: r.folded, Probes: r.probes, Sightings: make([]Sighting, 0, len(r.seen))}
+	for k, t := range r.seen {
+		out.Sightings = append(out.Sightings, Sighting{
+			Listener: k.listener, VPCEndpointID: k.endpoint, Source: k.source, Host: k.host, Organization: k.organization,
+			Denial: k.denial, Count: t.count, First: t.first, Last: t.last,
+		})
+	}
+	slices.SortFunc(out.Sightings, func(a, b Sighting) int {
+		return cmp.Or(
+			strings.Compare(a.Listener, b.Listener), strings.Compare(string(a.Denial), string(b.Denial)), strings.Compare(a.Organization, b.Organization),
+			strings.Compare(a.VPCEndpointID, b.VPCEndpointID), strings.Compare(a.Host, b.Host), a.Source.Compare(b.Source),
+		)
+	})
+	if forget {
+		r.since, r.seen, r.denied, r.folded, r.probes = time.Now(), map[key]*tally{}, 0, 0, 0
+	}
+	return out
+}

@@ -1,0 +1,112 @@
+package ingress_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/ingress"
+	"github.com/postern-net/postern/internal/relay"
+)
+
+var (
+	cmpAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	noon    = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+)
+
+func at(a *relay.Arrival, t time.Time) *relay.Arrival {
+	a.At = t
+	return a
+}
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	in := newIngress(t, relay.New(relay.Config{}))
+	admitted := relay.Verdict{Organization: "example-corp"}
+	in.Opened(at(private(exampleID, example), noon.Add(2*time.Second)), admitted)
+	in.Opened(at(private(exampleID, example), noon), admitted)
+	in.Opened(at(private(exampleID, example), noon.Add(time.Second)), admitted)
+	in.Refused(at(private(globexID, example), noon), relay.Verdict{Deny: postern.DenyNotAuthorized, Organization: "globex"})
+	in.Refused(at(public(example), noon), relay.Verdict{Deny: postern.DenyNotPublic, Organization: "example-corp"})
+	in.Probed(at(private("", ""), noon))
+
+	want := ingress.Report{Probes: 1, Sightings: []ingress.Sighting{
+		{Listener: "private", VPCEndpointID: exampleID, Host: example, Organization: "example-corp", Count: 3, First: noon, Last: noon.Add(2 * time.Second)},
+		{Listener: "private", VPCEndpointID: globexID, Host: example, Organization: "globex", Denial: postern.DenyNotAuthorized, Count: 1, First: noon, Last: noon},
+		{Listener: "public", Source: peer.Addr(), Host: example, Organization: "example-corp", Denial: postern.DenyNotPublic, Count: 1, First: noon, Last: noon},
+	}}
+	for _, read := range []func() ingress.Report{in.Report, in.Drain} {
+		if d := cmp.Diff(want, read(), cmpAddr, cmpopts.IgnoreFields(ingress.Report{}, "Since")); d != "" {
+			t.Errorf("report (-want +got):\n%s", d)
+		}
+	}
+	if r := in.Report(); len(r.Sightings) != 0 || r.Probes != 0 || r.Since.IsZero() {
+		t.Errorf("after Drain: %+v", r)
+	}
+}
+
+// Whoever asks for many things neither grows the report without bound nor
+// drives the admitted out of it, and every connection is counted.
+func TestReportIsBounded(t *testing.T) {
+	t.Parallel()
+	in := newIngress(t, relay.New(relay.Config{}))
+	const asked = 2 * ingress.MaxSightings
+	for i := range asked {
+		in.Refused(at(private(exampleID, fmt.Sprintf("host%d.example", i)), noon), relay.Verdict{Deny: postern.DenyUnknownHost, Organization: "example-corp"})
+	}
+	for i := range asked {
+		a := at(public(globex), noon)
+		a.Peer = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1)
+		in.Opened(a, relay.Verdict{Organization: "globex"})
+	}
+	r := in.Drain()
+	if n := len(r.Sightings); n < ingress.MaxSightings || n > ingress.MaxSightings+4 {
+		t.Errorf("%d sightings", n)
+	}
+	var total, admitted, folded int64
+	for _, s := range r.Sightings {
+		total += s.Count
+		if s.Denial == "" && s.Source.IsValid() {
+			admitted++
+		}
+		if s.Host == "" {
+			folded += s.Count
+		}
+	}
+	if total != 2*asked {
+		t.Errorf("%d of %d connections counted", total, 2*asked)
+	}
+	if admitted < ingress.MaxSightings/2-1 {
+		t.Errorf("%d sightings of the admitted are left", admitted)
+	}
+	if folded != r.Folded {
+		t.Errorf("%d folded, the report says %d", folded, r.Folded)
+	}
+}
+
+func BenchmarkMatch(b *testing.B) {
+	in := newIngress(b, relay.New(relay.Config{}))
+	r := postern.Routes{Revision: 1, Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}}
+	for i := range 100_000 {
+		name := fmt.Sprintf("tenant%d.hosted.immutacloud.com", i)
+		r.Hosts[name] = postern.Host{Tenant: fmt.Sprintf("tenant%d", i), Organization: "o", Backends: backends}
+		r.Endpoints[fmt.Sprintf("vpce-%08x", i)] = postern.EndpointGrant{Organization: "o", Region: region, Hosts: []string{name}}
+	}
+	apply(b, in, r)
+	for name, a := range map[string]*relay.Arrival{
+		"admitted": private("vpce-0000beef", "tenant48879.hosted.immutacloud.com"),
+		"denied":   private("vpce-0000beef", "tenant1.hosted.immutacloud.com"),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				in.MatchPrivate(a)
+			}
+		})
+	}
+}

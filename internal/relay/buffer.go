@@ -1,0 +1,60 @@
+package relay
+
+import (
+	"sync"
+
+	"github.com/postern-net/postern/internal/clienthello"
+	"github.com/postern-net/postern/internal/proxyproto"
+)
+
+const (
+	// smallSize holds what a client sends first, nearly always: the PROXY
+	// header of 100 bytes and a post-quantum ClientHello of 1.8 KB. Clients
+	// that send slowly cost no more than this.
+	smallSize = 4 << 10
+	// largeSize holds the largest header and hello that are taken: when it is
+	// full, the parsers have decided. It also is the relay's unit.
+	largeSize = proxyproto.MaxSize + clienthello.MaxSize
+)
+
+// The pools hold memory only; what is in a buffer never outlives its use.
+var (
+	smallPool = sync.Pool{New: func() any { return new([smallSize]byte) }}
+	largePool = sync.Pool{New: func() any { return new([largeSize]byte) }}
+)
+
+// buffer is memory on loan from a pool. The zero buffer is empty.
+type buffer struct {
+	bytes []byte
+	small *[smallSize]byte
+	large *[largeSize]byte
+}
+
+func smallBuffer() buffer {
+	p := smallPool.Get().(*[smallSize]byte)
+	return buffer{bytes: p[:], small: p}
+}
+
+func largeBuffer() buffer {
+	p := largePool.Get().(*[largeSize]byte)
+	return buffer{bytes: p[:], large: p}
+}
+
+// grow goes over to a large buffer, keeping the first n bytes.
+func (b *buffer) grow(n int) {
+	l := largeBuffer()
+	copy(l.bytes, b.bytes[:n])
+	b.free()
+	*b = l
+}
+
+// free gives the memory back. It may be called again.
+func (b *buffer) free() {
+	if b.small != nil {
+		smallPool.Put(b.small)
+	}
+	if b.large != nil {
+		largePool.Put(b.large)
+	}
+	*b = buffer{}
+}

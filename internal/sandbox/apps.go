@@ -1,0 +1,81 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postern-net/postern/backend"
+)
+
+// appAnswer is what the sandbox's app says of itself and of its visitor, as
+// the ingress told it.
+type appAnswer struct {
+	App           string `json:"app"`
+	Tenant        string `json:"tenant"`
+	Region        string `json:"region"` // where the app runs: the tenant's home
+	VPCEndpointID string `json:"vpc_endpoint_id,omitempty"`
+	Organization  string `json:"organization,omitempty"`
+	Source        string `json:"source"` // the client
+}
+
+// openApps runs the platform's app in every region, behind the middleware that
+// a vendor's apps would use.
+func (s *Sandbox) openApps(ctx context.Context) error {
+	app, _ := s.platform.TenantApp()
+	cert, err := s.authority.issue("*."+s.platform.Domains.Hosted, s.platform.Domains.Hosted)
+	if err != nil {
+		return fmt.Errorf("the apps' certificate: %w", err)
+	}
+	var serving sync.WaitGroup
+	var servers []*http.Server
+	s.stops = append(s.stops, func() {
+		for _, server := range servers {
+			_ = server.Close() // its connections are the sandbox's own
+		}
+		serving.Wait()
+	})
+	for region, at := range s.places.backends {
+		var lc net.ListenConfig
+		ln, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(at, s.httpsPort).String())
+		if err != nil {
+			return fmt.Errorf("the app in %s: %w", region, err)
+		}
+		server := &http.Server{
+			Handler:           backend.Handler(s.appHandler(app.ID, region)),
+			ConnContext:       backend.ConnContext,
+			TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+			ReadHeaderTimeout: 10 * time.Second,
+			ErrorLog:          slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelDebug),
+		}
+		// The ingress connects from this machine's first loopback address.
+		trusted := &backend.Listener{Listener: ln, Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}
+		serving.Go(func() {
+			if err := server.ServeTLS(trusted, "", ""); !errors.Is(err, http.ErrServerClosed) {
+				s.options.Logger.Error("an app ended", "region", region, "error", err)
+			}
+		})
+		servers = append(servers, server)
+	}
+	return nil
+}
+
+func (s *Sandbox) appHandler(app, region string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a, _ := backend.FromContext(r.Context())
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(appAnswer{ // the visitor is gone, or it is not
+			App: app, Region: region, Tenant: strings.TrimSuffix(a.Authority, "."+s.platform.Domains.Hosted),
+			VPCEndpointID: a.VPCEndpointID, Organization: a.Organization, Source: a.Source.String(),
+		})
+	})
+}

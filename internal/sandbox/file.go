@@ -1,0 +1,79 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+)
+
+// File is sandbox.json: where everything of a running sandbox is. Other
+// people's scripts rely on its keys; later versions only add some.
+type File struct {
+	API       FileAPI               `json:"api"`
+	AWS       FileAWS               `json:"aws"`
+	CAFile    string                `json:"ca_file"` // PEM; issued the apps' certificates
+	HTTPSPort uint16                `json:"https_port"`
+	DNSPort   uint16                `json:"dns_port"`
+	Resolvers map[string]netip.Addr `json:"resolvers"` // "public", and by network
+	Sources   map[string]netip.Addr `json:"sources"`   // "internet", and by network: where clients connect from
+	Ingress   FileIngress           `json:"ingress"`
+	Hosts     map[string]string     `json:"hosts"` // standard hostname, by tenant
+	AccessLog string                `json:"access_log"`
+}
+
+// FileAPI is how to reach Postern's API.
+type FileAPI struct {
+	URL            string            `json:"url"`
+	AdminURL       string            `json:"admin_url"` // health and metrics
+	AdminTokenFile string            `json:"admin_token_file"`
+	Tokens         map[string]string `json:"tokens"` // token file of an organization's admin, by organization
+}
+
+// FileAWS is how to reach the stand-in.
+type FileAWS struct {
+	EndpointURL string                 `json:"endpoint_url"`
+	Accounts    map[string]FileAccount `json:"accounts"` // "platform", and by organization
+}
+
+// FileAccount is an AWS account of the stand-in. Its secret opens nothing
+// outside of this sandbox.
+type FileAccount struct {
+	ID              string `json:"id"`
+	AccessKeyID     string `json:"access_key_id"`
+	SecretAccessKey string `json:"secret_access_key"`
+}
+
+// FileIngress holds the doors' addresses, by region.
+type FileIngress struct {
+	Private map[string]netip.Addr `json:"private"` // behind the load balancers
+	Public  map[string]netip.Addr `json:"public"`
+	SCIM    map[string]netip.Addr `json:"scim"` // set aside; nothing listens while no tenant has a public SCIM ingress
+}
+
+// Name of the file in the state directory.
+const fileName = "sandbox.json"
+
+// write replaces the file at once, readable by its owner only.
+func (f File) write(dir string) error {
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, fileName), append(b, '\n'))
+}
+
+// writeFile writes a file whole or not at all.
+func writeFile(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // gone already once it was renamed
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,145 @@
+package sandbox
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/localaws"
+)
+
+// customer is an organization of the sandbox's world and the AWS account that
+// it has there.
+type customer struct {
+	id, title string
+	tenants   []postern.Tenant
+	networks  []network
+}
+
+// network is a VPC of a customer.
+type network struct{ name, region string }
+
+// customers makes the sandbox's organizations for a platform: two in its first
+// segment, so that one can try what is the other's, and one in each further
+// segment.
+func customers(p *postern.Platform) []customer {
+	first := p.Segments[0]
+	home := first.Regions[0].ID
+	other := first.Regions[len(first.Regions)-1].ID
+	all := []customer{
+		{
+			id: "example-corp", title: "Example Corp",
+			tenants:  []postern.Tenant{{Name: "example", Region: home}, {Name: "example-dev", Region: other}},
+			networks: []network{{"example-corp", home}, {"example-corp-isolated", other}},
+		},
+		{
+			id: "globex", title: "Globex",
+			tenants:  []postern.Tenant{{Name: "globex", Region: home}},
+			networks: []network{{"globex", home}},
+		},
+	}
+	names := []struct{ id, title string }{{"initech", "Initech"}, {"umbrella", "Umbrella"}, {"hooli", "Hooli"}, {"stark", "Stark"}}
+	for i, s := range p.Segments[1:] {
+		if i == len(names) {
+			break
+		}
+		n, r := names[i], s.Regions[0].ID
+		all = append(all, customer{id: n.id, title: n.title, tenants: []postern.Tenant{{Name: n.id, Region: r}}, networks: []network{{n.id, r}}})
+	}
+	return all
+}
+
+// Addresses outside of every VPC: the internet of the sandbox.
+var (
+	internetClient = netip.MustParseAddr("127.64.0.10")
+	publicResolver = netip.MustParseAddr("127.64.0.2")
+	publicIngress  = netip.MustParseAddr("127.64.1.0") // plus the region's number, from 1
+	scimIngress    = netip.MustParseAddr("127.64.2.0")
+)
+
+// Hosts in each of the platform's VPCs, by the last byte of the address.
+const (
+	ingressHost = 20
+	backendHost = 30
+	nodeHost    = 5 // the load balancer
+	clientHost  = 10
+)
+
+// places says where everything of the world is.
+type places struct {
+	world    localaws.World
+	platform *postern.Platform // with the backends and load balancer sources of this world
+	accounts map[string]localaws.Account
+	networks map[string]localaws.VPC // by network name
+	private  map[string]netip.Addr   // ingress, by region
+	public   map[string]netip.Addr
+	scim     map[string]netip.Addr
+	backends map[string]netip.Addr // by region
+}
+
+// layOut builds the world of a platform: its account with a VPC, a load
+// balancer and an endpoint service in each region, and the customers' accounts
+// and networks.
+func layOut(p *postern.Platform, seed string, pool netip.Prefix, port uint16) (places, error) {
+	b := localaws.NewBuilder(seed, pool)
+	own := *p
+	own.Segments = slices.Clone(p.Segments)
+	out := places{
+		platform: &own, accounts: map[string]localaws.Account{}, networks: map[string]localaws.VPC{},
+		private: map[string]netip.Addr{}, public: map[string]netip.Addr{}, scim: map[string]netip.Addr{}, backends: map[string]netip.Addr{},
+	}
+	app, ok := p.TenantApp()
+	if !ok {
+		return out, fmt.Errorf("platform %s has no app with a host per tenant", p.Name)
+	}
+	vendor := b.AddAccount("platform")
+	out.accounts["platform"] = vendor
+	public, scim := publicIngress, scimIngress
+	for i, s := range own.Segments {
+		own.Segments[i].Regions = slices.Clone(s.Regions)
+		for j := range own.Segments[i].Regions {
+			r := &own.Segments[i].Regions[j]
+			vpc := b.AddVPC(vendor.ID, r.ID, "platform-"+r.ID, r.AvailabilityZones...)
+			out.private[r.ID], out.backends[r.ID] = vpc.Host(r.AvailabilityZones[0], ingressHost), vpc.Host(r.AvailabilityZones[0], backendHost)
+			public, scim = public.Next(), scim.Next()
+			out.public[r.ID], out.scim[r.ID] = public, scim
+			lb := b.AddLoadBalancer(vpc, "ingress-"+r.ID, nodeHost, r.AvailabilityZones,
+				localaws.LoadListener{Port: port, Targets: []netip.AddrPort{netip.AddrPortFrom(out.private[r.ID], port)}})
+			b.AddEndpointService(localaws.EndpointService{
+				ID: r.Service().ID, Account: vendor.ID, Region: r.ID, LoadBalancers: []string{lb.ARN}, AcceptanceRequired: true,
+			})
+			r.Backends = map[string][]netip.AddrPort{app.ID: {netip.AddrPortFrom(out.backends[r.ID], port)}}
+			r.LoadBalancerSources = nil
+			for _, n := range lb.Nodes {
+				r.LoadBalancerSources = append(r.LoadBalancerSources, netip.PrefixFrom(n.Address, 32))
+			}
+		}
+	}
+	for _, c := range customers(p) {
+		a := b.AddAccount(c.id)
+		out.accounts[c.id] = a
+		for _, n := range c.networks {
+			out.networks[n.name] = b.AddVPC(a.ID, n.region, n.name)
+		}
+	}
+	world, err := b.World()
+	out.world = world
+	for name, a := range maps.Clone(out.accounts) {
+		i := slices.IndexFunc(world.Accounts, func(w localaws.Account) bool { return w.ID == a.ID })
+		if i >= 0 {
+			out.accounts[name] = world.Accounts[i]
+		}
+	}
+	return out, err
+}
+
+// source is the address in a network that a client connects from.
+func (pl places) source(network string) netip.Addr {
+	v := pl.networks[network]
+	if len(v.Subnets) == 0 {
+		return netip.Addr{}
+	}
+	return v.Host(v.Subnets[0].ZoneID, clientHost)
+}

@@ -1,0 +1,76 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/postern-net/postern"
+)
+
+// Ports that are asked for unless the user says otherwise, and those that are
+// taken where the first ones need a privilege or are in use.
+const (
+	defaultHTTPS, otherHTTPS = 443, 8443
+	defaultDNS, otherDNS     = 53, 8053
+)
+
+// choosePort finds a port that this process may listen on. An explicit one is
+// taken or refused; 0 is any that is free; nil is the default or the other.
+func choosePort(ctx context.Context, flag string, asked *uint16, first, other uint16, at netip.Addr) (port uint16, note string, err error) {
+	if asked != nil {
+		port, err = tryPort(ctx, at, *asked)
+		if err != nil {
+			return 0, "", &postern.Error{Code: postern.CodeInvalid, Field: flag, Value: fmt.Sprint(*asked), Message: "cannot be used: " + portReason(err), Fix: "give another port, or 0 for any that is free"}
+		}
+		return port, "", nil
+	}
+	if port, err = tryPort(ctx, at, first); err == nil {
+		return port, "", nil
+	}
+	why := portReason(err)
+	if port, err = tryPort(ctx, at, other); err == nil {
+		return port, fmt.Sprintf("port %d cannot be used (%s); using %d", first, why, other), nil
+	}
+	return 0, "", &postern.Error{
+		Code: postern.CodeUnavailable, Field: flag, Message: fmt.Sprintf("neither port %d (%s) nor %d (%s) can be used", first, why, other, portReason(err)),
+		Fix: "stop the other sandbox, or give a port that is free, or 0 for any",
+	}
+}
+
+// tryPort listens for a moment on both TCP and UDP.
+func tryPort(ctx context.Context, at netip.Addr, port uint16) (uint16, error) {
+	var lc net.ListenConfig
+	for range 20 {
+		ln, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(at, port).String())
+		if err != nil {
+			return 0, err
+		}
+		tcp, _ := netip.ParseAddrPort(ln.Addr().String())
+		pc, err := lc.ListenPacket(ctx, "udp", tcp.String())
+		if err == nil {
+			err = pc.Close()
+		}
+		if err = errors.Join(err, ln.Close()); err == nil || port != 0 {
+			return tcp.Port(), err
+		}
+	}
+	return 0, errors.New("no free port was found")
+}
+
+func portReason(err error) string {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return "it needs a privilege"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "it is in use"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this system has no address " + loopbackNote
+	}
+	return err.Error()
+}
+
+const loopbackNote = "in 127.0.0.0/8 beyond 127.0.0.1; the sandbox needs Linux"

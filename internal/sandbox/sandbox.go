@@ -1,0 +1,254 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/client"
+	"github.com/postern-net/postern/internal/localaws"
+)
+
+// Options say how a sandbox runs.
+type Options struct {
+	StateDir  string            // made if it is not there; a second start continues from it
+	Platform  *postern.Platform // as a vendor describes it, without backends
+	HTTPSPort *uint16           // nil: 443 or 8443; 0: any
+	DNSPort   *uint16           // nil: 53 or 8053; 0: any
+	Pool      netip.Prefix      // zero: 127.80.0.0/12
+	Logger    *slog.Logger
+	Version   string
+	// Serve runs Postern with a config file until the returned stop; nil: in
+	// this process.
+	Serve func(ctx context.Context, config string) (stop func(), err error)
+	// AllowFaults lets calls to the stand-in be broken; for tests.
+	AllowFaults bool
+}
+
+// Sandbox is a running world.
+type Sandbox struct {
+	options   Options
+	dir       string
+	Notes     []string // what a person should know, such as another port
+	platform  *postern.Platform
+	places    places
+	authority *authority
+	httpsPort uint16
+	dnsPort   uint16
+	resync    time.Duration
+	apiURL    string
+	adminURL  string
+	aws       *localaws.Server
+	admin     *client.Client
+	people    map[string]*client.Client // by organization
+	stops     []func()
+	stopOnce  sync.Once
+}
+
+// Timing of the sandbox's loop: quick enough for a person who waits.
+const (
+	resync = time.Second
+	settle = 200 * time.Millisecond
+)
+
+// Start opens the world: files, stand-in, apps, Postern, organizations, and
+// sandbox.json last. It opens everything or nothing.
+func Start(ctx context.Context, o Options) (*Sandbox, error) {
+	if !o.Pool.IsValid() {
+		o.Pool = localaws.DefaultPool()
+	}
+	s := &Sandbox{options: o, dir: o.StateDir, resync: resync, people: map[string]*client.Client{}}
+	for _, open := range []func(context.Context) error{s.lay, s.openAWS, s.openApps, s.openPostern, s.populate, s.describe} {
+		if err := open(ctx); err != nil {
+			s.Stop()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Stop ends everything, the last opened first. It may be called twice.
+func (s *Sandbox) Stop() {
+	s.stopOnce.Do(func() {
+		for i := len(s.stops) - 1; i >= 0; i-- {
+			s.stops[i]()
+		}
+	})
+}
+
+func (s *Sandbox) path(name string) string { return filepath.Join(s.dir, name) }
+
+// lay makes the directory, the ports, the world and the files that describe it.
+func (s *Sandbox) lay(ctx context.Context) error {
+	dir, err := filepath.Abs(s.dir)
+	if err != nil {
+		return err
+	}
+	s.dir = dir
+	for _, d := range []string{dir, filepath.Join(dir, "tokens")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return fmt.Errorf("the state directory: %w", err)
+		}
+	}
+	note := ""
+	if s.httpsPort, note, err = choosePort(ctx, "--https-port", s.options.HTTPSPort, defaultHTTPS, otherHTTPS, publicIngress.Next()); err != nil {
+		return err
+	}
+	s.note(note)
+	if s.dnsPort, note, err = choosePort(ctx, "--dns-port", s.options.DNSPort, defaultDNS, otherDNS, publicResolver); err != nil {
+		return err
+	}
+	s.note(note)
+	seed, err := s.seed()
+	if err != nil {
+		return err
+	}
+	if s.places, err = layOut(s.options.Platform, seed, s.options.Pool, s.httpsPort); err != nil {
+		return err
+	}
+	s.platform = s.places.platform
+	if s.authority, err = openAuthority(s.path("ca.pem"), s.path("ca.key")); err != nil {
+		return err
+	}
+	return s.places.world.Write(s.path("world.yaml"))
+}
+
+func (s *Sandbox) note(text string) {
+	if text != "" {
+		s.Notes = append(s.Notes, text)
+	}
+}
+
+// seed makes the secrets of this sandbox's access keys; it is drawn once.
+func (s *Sandbox) seed() (string, error) {
+	b, err := os.ReadFile(s.path("seed"))
+	if errors.Is(err, fs.ErrNotExist) {
+		b = []byte(rand.Text())
+		err = writeFile(s.path("seed"), b)
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
+func (s *Sandbox) openAWS(ctx context.Context) error {
+	server, err := localaws.New(localaws.Config{
+		World: s.places.world, StatePath: s.path("localaws.json"), AllowFaults: s.options.AllowFaults,
+		DNS:    localaws.DNS{Port: s.dnsPort, Public: publicResolver},
+		Logger: s.options.Logger.With("of", "localaws"),
+	})
+	if err != nil {
+		return err
+	}
+	if err := server.Start(ctx); err != nil {
+		return err
+	}
+	s.aws = server
+	s.stops = append(s.stops, server.Close)
+	return nil
+}
+
+// AWS is the stand-in, for tests that break its calls.
+func (s *Sandbox) AWS() *localaws.Server { return s.aws }
+
+// File describes the running sandbox.
+func (s *Sandbox) File() File {
+	f := File{
+		API:    FileAPI{URL: s.apiURL, AdminURL: s.adminURL, AdminTokenFile: s.path("admin.token"), Tokens: map[string]string{}},
+		AWS:    FileAWS{EndpointURL: s.aws.EndpointURL(), Accounts: map[string]FileAccount{}},
+		CAFile: s.path("ca.pem"), HTTPSPort: s.httpsPort, DNSPort: s.dnsPort, AccessLog: s.path("access.log"),
+		Resolvers: map[string]netip.Addr{"public": publicResolver},
+		Sources:   map[string]netip.Addr{"internet": internetClient},
+		Ingress:   FileIngress{Private: s.places.private, Public: s.places.public, SCIM: s.places.scim},
+		Hosts:     map[string]string{},
+	}
+	for name, a := range s.places.accounts {
+		k := a.AccessKeys[0]
+		f.AWS.Accounts[name] = FileAccount{ID: a.ID, AccessKeyID: k.ID, SecretAccessKey: k.Secret}
+	}
+	for name, v := range s.places.networks {
+		f.Resolvers[name], f.Sources[name] = v.Resolver(), s.places.source(name)
+	}
+	for _, c := range customers(s.platform) {
+		f.API.Tokens[c.id] = s.tokenFile(c.id)
+		for _, t := range c.tenants {
+			f.Hosts[t.Name] = s.platform.Host(t.Name)
+		}
+	}
+	return f
+}
+
+func (s *Sandbox) describe(context.Context) error { return s.File().write(s.dir) }
+
+func (s *Sandbox) tokenFile(organization string) string {
+	return filepath.Join(s.dir, "tokens", organization+".token")
+}
+
+// person is an organization's network engineer.
+func (s *Sandbox) person(organization string) person {
+	return person{organization: organization, api: s.people[organization], account: s.places.accounts[organization], awsURL: s.aws.EndpointURL()}
+}
+
+// visitor is a client in a network, or on the internet.
+func (s *Sandbox) visitor(network string) visitor {
+	v := visitor{source: internetClient, resolver: netip.AddrPortFrom(publicResolver, s.dnsPort), roots: s.authority.pool()}
+	if vpc, ok := s.places.networks[network]; ok {
+		v.source, v.resolver = s.places.source(network), netip.AddrPortFrom(vpc.Resolver(), s.dnsPort)
+	}
+	return v
+}
+
+// rounds waits until the loop has looked at AWS a few times more.
+func (s *Sandbox) rounds(ctx context.Context, n int) error {
+	for range n {
+		if _, err := s.admin.Plan(ctx); err != nil {
+			return err
+		}
+		timer := time.NewTimer(s.resync)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+	return nil
+}
+
+// client makes an API client with the token in a file.
+func (s *Sandbox) client(tokenFile string) (*client.Client, error) {
+	b, err := os.ReadFile(tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.New(s.apiURL, client.Options{Token: strings.TrimSpace(string(b))})
+	if err == nil {
+		s.stops = append(s.stops, c.Close)
+	}
+	return c, err
+}
+
+func healthy(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return nil
+}

@@ -1,0 +1,383 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/postern-net/postern/client"
+	"github.com/postern-net/postern/internal/localaws"
+)
+
+// Step is one line of the story as it was played.
+type Step struct {
+	Name     string        `json:"name"`
+	Title    string        `json:"title"`
+	Passed   bool          `json:"passed"`
+	Duration time.Duration `json:"duration_ns"`
+	Detail   string        `json:"detail,omitempty"` // what was seen, or what went wrong
+}
+
+// story is the state that its steps share.
+type story struct {
+	*Sandbox
+	example, globex person
+	catalogue       []client.Offer
+	home            client.Offer          // of tenant example
+	ids             map[string]string     // endpoint IDs by the story's names for them
+	doors           map[string]netip.Addr // an ENI of each
+	seen            string                // detail of the current step
+}
+
+type chapter struct {
+	name, title string
+	play        func(*story, context.Context) error
+}
+
+// The story of the inbound seed so far. Mutants name these steps.
+var chapters = []chapter{
+	{"clean-slate", "whatever an earlier run left is revoked and gone", (*story).cleanSlate},
+	{"catalogue", "the catalogue offers the tenant's region first", (*story).readCatalogue},
+	{"unproven-account", "an unproven account cannot create an endpoint: the service does not exist for it", (*story).unproven},
+	{"account-proof", "an account is proven; a replayed and a foreign proof are refused", (*story).proofs},
+	{"pending-endpoint", "an endpoint is created and waits for acceptance: no byte passes", (*story).pending},
+	{"foreign-claim", "another organization's claim of it is refused", (*story).foreignClaim},
+	{"claim", "it is claimed for two tenants, accepted and ready", (*story).claim},
+	{"private-access", "both tenants answer through the endpoint, with verification on, and the log shows its ID", (*story).access},
+	{"foreign-server-name", "another organization's endpoint is refused that tenant: an alert, and the denial is recorded", (*story).foreignName},
+	{"misdirected-host", "its own server name with the other tenant's Host is answered 421", (*story).misdirected},
+	{"forged-header", "a PROXY header from anywhere but the load balancer is refused", (*story).forged},
+	{"outside-the-vpc", "the endpoint answers nobody outside of its VPC", (*story).outside},
+	{"unclaimed", "a pending connection that nobody claimed is listed and never accepted", (*story).unclaimed},
+	{"named-tenant", "a second endpoint in another region, for one tenant by name, reaches that one only", (*story).named},
+	{"endpoint-deleted", "the first endpoint is deleted: state, condition and event follow, traffic stops", (*story).deleted},
+	{"other-segments", "the same in the other segments", (*story).others},
+	{"account-removed", "an account is removed: routes, connections and principal go", (*story).revoked},
+}
+
+// Check plays the story and calls each for every step as it ends. It stops at
+// the first failure, because later steps build on earlier ones.
+func (s *Sandbox) Check(ctx context.Context, each func(Step)) (passed bool) {
+	st := s.newStory()
+	for _, c := range chapters {
+		st.seen = ""
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+		err := c.play(st, ctx)
+		cancel()
+		step := Step{Name: c.name, Title: c.title, Passed: err == nil, Duration: time.Since(start), Detail: st.seen}
+		if err != nil {
+			step.Detail = err.Error()
+		}
+		each(step)
+		if err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Sandbox) newStory() *story {
+	return &story{
+		Sandbox: s, example: s.person("example-corp"), globex: s.person("globex"),
+		ids: map[string]string{}, doors: map[string]netip.Addr{},
+	}
+}
+
+const stepTimeout = 30 * time.Second
+
+func (st *story) saw(format string, args ...any) { st.seen = fmt.Sprintf(format, args...) }
+
+// cleanSlate takes everything back that an earlier run asked for.
+func (st *story) cleanSlate(ctx context.Context) error {
+	removed := 0
+	for _, c := range customers(st.platform) {
+		p := st.person(c.id)
+		if err := takeBack(ctx, p, c, &removed); err != nil {
+			return err
+		}
+	}
+	err := until(ctx, func() error {
+		accounts, err := st.admin.Accounts(ctx, "")
+		if err != nil {
+			return err
+		}
+		for _, a := range accounts {
+			if _, ours := st.places.accounts[a.Spec.Organization]; ours {
+				return fmt.Errorf("account %s is still %s", a.ID, a.Status.State)
+			}
+		}
+		return nil
+	})
+	st.saw("%d endpoints and accounts were left", removed)
+	return err
+}
+
+func takeBack(ctx context.Context, p person, c customer, removed *int) error {
+	accounts, err := p.api.Accounts(ctx, p.organization)
+	if err != nil {
+		return err
+	}
+	for _, a := range accounts {
+		*removed++
+		if err := p.api.DeleteAccount(ctx, a.ID); err != nil {
+			return err
+		}
+	}
+	for _, n := range c.networks {
+		es, err := p.endpoints(ctx, n.region)
+		if err != nil {
+			return err
+		}
+		for _, e := range es {
+			*removed++
+			if err := p.deleteEndpoints(ctx, n.region, *e.VpcEndpointId); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (st *story) readCatalogue(ctx context.Context) error {
+	all, err := st.example.api.Regions(ctx, "", "")
+	if err != nil {
+		return err
+	}
+	segments := map[string]bool{}
+	for _, o := range all {
+		segments[o.Segment] = true
+	}
+	if len(segments) != len(st.platform.Segments) || len(all) != len(st.platform.RegionIDs()) {
+		return fmt.Errorf("%d segments and %d services, want %d and %d", len(segments), len(all), len(st.platform.Segments), len(st.platform.RegionIDs()))
+	}
+	offers, err := st.example.api.Regions(ctx, "example", "")
+	if err != nil {
+		return err
+	}
+	first := st.platform.Segments[0]
+	if len(offers) != len(first.Regions) || !offers[0].Home || offers[0].Region != first.Regions[0].ID {
+		return fmt.Errorf("for tenant example the catalogue offers %+v first, want %s", offers[0], first.Regions[0].ID)
+	}
+	if _, err := st.globex.api.Regions(ctx, "example", ""); !client.HasCode(err, "not_found") {
+		return fmt.Errorf("another organization asks for tenant example and gets %v, want not_found", err)
+	}
+	st.catalogue, st.home = all, offers[0]
+	st.saw("%d segments, %d services; %s first for tenant example", len(segments), len(all), st.home.Region)
+	return nil
+}
+
+func (st *story) unproven(ctx context.Context) error {
+	_, err := st.example.createEndpoint(ctx, st.places.networks["example-corp"], st.home)
+	if code := awsCode(err); code != "InvalidServiceName" {
+		return fmt.Errorf("AWS answers %v, want InvalidServiceName", err)
+	}
+	st.saw("AWS: %s", awsCode(err))
+	return nil
+}
+
+func (st *story) proofs(ctx context.Context) error {
+	ch, err := st.example.api.CreateChallenge(ctx, "example-corp")
+	if err != nil {
+		return err
+	}
+	proof, err := st.example.proof(ctx, ch)
+	if err != nil {
+		return err
+	}
+	account, err := st.example.api.ProveAccount(ctx, proof)
+	if err != nil {
+		return err
+	}
+	if account.ID != st.example.account.ID {
+		return fmt.Errorf("account %s was proven, want %s", account.ID, st.example.account.ID)
+	}
+	if _, err := st.example.api.ProveAccount(ctx, proof); !client.HasCode(err, "invalid") {
+		return fmt.Errorf("the same proof again: %v, want it refused", err)
+	}
+	// Example Corp's signature for its own challenge, handed in by Globex for
+	// one of Globex's.
+	own, err := st.example.api.CreateChallenge(ctx, "example-corp")
+	if err != nil {
+		return err
+	}
+	stolen, err := st.example.proof(ctx, own)
+	if err != nil {
+		return err
+	}
+	theirs, err := st.globex.api.CreateChallenge(ctx, "globex")
+	if err != nil {
+		return err
+	}
+	stolen.Organization, stolen.Nonce = "globex", theirs.Nonce
+	if _, err := st.globex.api.ProveAccount(ctx, stolen); !client.HasCode(err, "invalid") {
+		return fmt.Errorf("a proof bound to another organization: %v, want it refused", err)
+	}
+	st.saw("account %s of %s", account.ID, account.Status.PrincipalARN)
+	return nil
+}
+
+// create makes an endpoint as soon as AWS knows the principal.
+func (st *story) create(ctx context.Context, p person, name, network string, o client.Offer) error {
+	return until(ctx, func() error {
+		id, err := p.createEndpoint(ctx, st.places.networks[network], o)
+		st.ids[name] = id
+		return err
+	})
+}
+
+// door finds an address of an endpoint by the VPC's resolver.
+func (st *story) door(ctx context.Context, p person, name, network, region string) error {
+	return until(ctx, func() error {
+		_, host, err := p.endpointState(ctx, region, st.ids[name])
+		if err != nil {
+			return err
+		}
+		if host == "" {
+			return errors.New("AWS tells no DNS name yet")
+		}
+		st.doors[name], err = st.visitor(network).resolve(ctx, host)
+		return err
+	})
+}
+
+func (st *story) pending(ctx context.Context) error {
+	if err := st.create(ctx, st.example, "first", "example-corp", st.home); err != nil {
+		return err
+	}
+	state, _, err := st.example.endpointState(ctx, st.home.Region, st.ids["first"])
+	if err != nil {
+		return err
+	}
+	if state != "pendingacceptance" {
+		return fmt.Errorf("AWS reports %s, want pendingAcceptance", state)
+	}
+	if err := st.door(ctx, st.example, "first", "example-corp", st.home.Region); err != nil {
+		return err
+	}
+	if r, err := st.visit(ctx, "example-corp", "first", "example", "example"); err == nil {
+		return fmt.Errorf("bytes pass before acceptance: status %d", r.status)
+	}
+	st.saw("%s is pendingAcceptance", st.ids["first"])
+	return nil
+}
+
+func (st *story) foreignClaim(ctx context.Context) error {
+	claim := client.Claim{Organization: "globex", VPCEndpointIDs: []string{st.ids["first"]}}
+	_, foreign := st.globex.api.ClaimEndpoints(ctx, claim, false)
+	if !client.HasCode(foreign, "not_found") {
+		return fmt.Errorf("the claim gets %v, want not_found", foreign)
+	}
+	if _, err := st.globex.api.ClaimEndpoints(ctx, client.Claim{Organization: "example-corp", VPCEndpointIDs: claim.VPCEndpointIDs}, false); !client.HasCode(err, "not_found") {
+		return fmt.Errorf("a claim in the other organization's name gets %v, want not_found", err)
+	}
+	// Not even Example Corp may claim it for somebody else's tenant.
+	claim = client.Claim{Organization: "example-corp", VPCEndpointIDs: claim.VPCEndpointIDs, Tenants: []string{"globex"}}
+	if _, err := st.example.api.ClaimEndpoints(ctx, claim, false); !client.HasCode(err, "invalid") {
+		return fmt.Errorf("a claim for another organization's tenant gets %v, want invalid", err)
+	}
+	return nil
+}
+
+func (st *story) claim(ctx context.Context) error {
+	return st.claimReady(ctx, st.example, "first", "example", "example-dev")
+}
+
+// claimReady claims an endpoint and waits until it is ready.
+func (st *story) claimReady(ctx context.Context, p person, name string, tenants ...string) error {
+	if _, err := p.api.ClaimEndpoints(ctx, client.Claim{Organization: p.organization, VPCEndpointIDs: []string{st.ids[name]}, Tenants: tenants}, false); err != nil {
+		return err
+	}
+	return until(ctx, func() error {
+		e, err := p.api.Endpoint(ctx, st.ids[name])
+		if err != nil {
+			return err
+		}
+		if e.Status.State != "ready" {
+			return fmt.Errorf("the endpoint is %s: %s", e.Status.State, conditions(e))
+		}
+		st.saw("%s is ready for %v, approved by %s", e.ID, e.Status.Hostnames, e.Status.ApprovedBy)
+		return nil
+	})
+}
+
+func conditions(e client.Endpoint) (text string) {
+	for _, c := range e.Status.Conditions {
+		if c.Status != "True" {
+			text += fmt.Sprintf("%s=%s (%s: %s) ", c.Type, c.Status, c.Reason, c.Message)
+		}
+	}
+	return text
+}
+
+// visit asks for a tenant through an endpoint, from a network.
+func (st *story) visit(ctx context.Context, network, endpoint, serverName, host string) (reply, error) {
+	return st.visitor(network).get(ctx, netip.AddrPortFrom(st.doors[endpoint], st.httpsPort), st.platform.Host(serverName), st.platform.Host(host))
+}
+
+// answered demands that a tenant answers through an endpoint, and that its app
+// was told which endpoint and organization that was.
+func (st *story) answered(ctx context.Context, network, endpoint, tenant string) error {
+	r, err := st.visit(ctx, network, endpoint, tenant, tenant)
+	if err != nil {
+		return fmt.Errorf("%s through %s: %w", tenant, st.ids[endpoint], err)
+	}
+	if r.status != 200 || r.app.Tenant != tenant || r.app.VPCEndpointID != st.ids[endpoint] {
+		return fmt.Errorf("%s through %s: status %d from %+v", tenant, st.ids[endpoint], r.status, r.app)
+	}
+	return nil
+}
+
+// refused demands the one alert.
+func (st *story) refused(ctx context.Context, network, endpoint, tenant string) error {
+	r, err := st.visit(ctx, network, endpoint, tenant, tenant)
+	if !errors.Is(err, errAlert) {
+		return fmt.Errorf("%s through %s: status %d, %v, want an alert", tenant, st.ids[endpoint], r.status, err)
+	}
+	return nil
+}
+
+func (st *story) access(ctx context.Context) error {
+	if err := until(ctx, func() error { return st.answered(ctx, "example-corp", "first", "example") }); err != nil {
+		return err
+	}
+	if err := st.answered(ctx, "example-corp", "first", "example-dev"); err != nil {
+		return err
+	}
+	line, err := st.logged(ctx, st.ids["first"], st.platform.Host("example"))
+	st.saw("200 from both; the log: %s", line)
+	return err
+}
+
+// until tries again until it works or the step's time is up, and then tells
+// the last error.
+func until(ctx context.Context, try func() error) error {
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		timer := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("gave up waiting: %w", err)
+		case <-timer.C:
+		}
+	}
+}
+
+// offer finds a region in the catalogue.
+func (st *story) offer(region string) client.Offer {
+	i := slices.IndexFunc(st.catalogue, func(o client.Offer) bool { return o.Region == region })
+	if i < 0 {
+		return client.Offer{}
+	}
+	return st.catalogue[i]
+}
+
+// vpc is a network of the world.
+func (st *story) vpc(network string) localaws.VPC { return st.places.networks[network] }

@@ -1,0 +1,250 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/platformfile"
+)
+
+// Config is the file that `postern serve --config` reads. Relative paths are
+// relative to it. Secrets are in files of their own, never here.
+type Config struct {
+	// Platform is a built-in platform's name or a file. There is no default,
+	// so that nobody serves another's domains by accident.
+	Platform string `yaml:"platform"`
+	// StateDir holds the database and the admin token.
+	StateDir string `yaml:"state_dir"`
+	// Roles are what this process does: control, ingress.
+	Roles []string `yaml:"roles"`
+
+	API       API           `yaml:"api"`
+	Admin     Admin         `yaml:"admin"`
+	AWS       AWS           `yaml:"aws,omitempty"`
+	Approval  string        `yaml:"approval,omitempty"` // "operator" (default) or "policy"
+	Resync    time.Duration `yaml:"resync,omitempty"`   // default 60s
+	Settle    time.Duration `yaml:"settle,omitempty"`   // default 2s
+	Ingress   []Ingress     `yaml:"ingress,omitempty"`
+	Limits    Limits        `yaml:"limits,omitempty"`
+	AccessLog string        `yaml:"access_log,omitempty"` // a file; default: standard output
+	Log       Log           `yaml:"log,omitempty"`
+	// ShutdownTimeout bounds the wait for open connections; default 30s.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout,omitempty"`
+}
+
+// API is where the HTTP API listens.
+type API struct {
+	Listen          netip.AddrPort `yaml:"listen"`
+	CertificateFile string         `yaml:"certificate_file,omitempty"` // PEM; without, only a loopback address is allowed
+	KeyFile         string         `yaml:"key_file,omitempty"`
+	// AdminTokenFile is read, or written with a new token where there is
+	// none; default: admin.token in state_dir.
+	AdminTokenFile string `yaml:"admin_token_file,omitempty"`
+}
+
+// Admin is where health and metrics are served; never on a public address.
+type Admin struct {
+	Listen netip.AddrPort `yaml:"listen"`
+}
+
+// AWS overrides how AWS is reached.
+type AWS struct {
+	EndpointURL         string `yaml:"endpoint_url,omitempty"` // one server for every service: the stand-in
+	AccessKeyID         string `yaml:"access_key_id,omitempty"`
+	SecretAccessKeyFile string `yaml:"secret_access_key_file,omitempty"`
+	CAFile              string `yaml:"ca_file,omitempty"`
+}
+
+// Ingress is one region's door.
+type Ingress struct {
+	Region string `yaml:"region"`
+	// Private takes the load balancer's connections, with a PROXY header.
+	Private netip.AddrPort `yaml:"private"`
+	// Public takes connections from the internet; left out: none.
+	Public netip.AddrPort `yaml:"public"`
+}
+
+// Limits bound what connections may take; zero values are the engine's.
+type Limits struct {
+	HelloTimeout   time.Duration `yaml:"hello_timeout,omitempty"`
+	IdleTimeout    time.Duration `yaml:"idle_timeout,omitempty"`
+	DialTimeout    time.Duration `yaml:"dial_timeout,omitempty"`
+	MaxConnections int           `yaml:"max_connections,omitempty"`
+}
+
+// Log is how the process's own log is written, to standard error.
+type Log struct {
+	Format string `yaml:"format,omitempty"` // "json" (default) or "text"
+	Level  string `yaml:"level,omitempty"`  // "debug", "info" (default), "warn", "error"
+}
+
+// The roles of a process.
+const (
+	RoleControl = "control"
+	RoleIngress = "ingress"
+)
+
+// LoadConfig reads, completes and validates a config file and the platform it
+// names.
+func LoadConfig(path string) (Config, *postern.Platform, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, nil, &postern.Error{Code: postern.CodeInvalid, Field: "--config", Value: path, Message: "cannot be read: " + reason(err), Fix: "name a file that this user may read"}
+	}
+	var c Config
+	if err := yaml.UnmarshalWithOptions(b, &c, yaml.Strict()); err != nil {
+		var ye yaml.Error
+		if errors.As(err, &ye) && ye.GetToken() != nil {
+			return c, nil, &postern.Error{Code: postern.CodeInvalid, Message: fmt.Sprintf("%s:%d: %s", path, ye.GetToken().Position.Line, ye.GetMessage()), Fix: "see docs/serve.md for the keys"}
+		}
+		return c, nil, &postern.Error{Code: postern.CodeInvalid, Message: path + ": " + err.Error(), Fix: "see docs/serve.md for the keys"}
+	}
+	c.complete(filepath.Dir(path))
+	if c.Platform == "" {
+		return c, nil, postern.Invalid("platform", "", "missing", "name a platform file, or the built-in "+strings.Join(platformfile.BuiltinNames(), ", "))
+	}
+	p, err := platformfile.Load(c.Platform)
+	if err != nil {
+		return c, nil, err
+	}
+	return c, p, c.validate(p)
+}
+
+func reason(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// complete fills defaults in and makes paths absolute.
+func (c *Config) complete(dir string) {
+	if !slices.Contains(platformfile.BuiltinNames(), c.Platform) {
+		inDir(dir, &c.Platform)
+	}
+	for _, p := range []*string{&c.StateDir, &c.API.CertificateFile, &c.API.KeyFile, &c.API.AdminTokenFile, &c.AWS.SecretAccessKeyFile, &c.AWS.CAFile, &c.AccessLog} {
+		inDir(dir, p)
+	}
+	if c.API.AdminTokenFile == "" && c.StateDir != "" {
+		c.API.AdminTokenFile = filepath.Join(c.StateDir, "admin.token")
+	}
+	setDefault(&c.Approval, "operator")
+	setDefault(&c.Resync, time.Minute)
+	setDefault(&c.Settle, 2*time.Second)
+	setDefault(&c.ShutdownTimeout, 30*time.Second)
+	setDefault(&c.Log.Format, "json")
+	setDefault(&c.Log.Level, "info")
+}
+
+func inDir(dir string, p *string) {
+	if *p != "" && !filepath.IsAbs(*p) {
+		*p = filepath.Join(dir, *p)
+	}
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (c *Config) validate(p *postern.Platform) error {
+	var es postern.Errors
+	if c.StateDir == "" {
+		es.Add(postern.Invalid("state_dir", "", "missing", "name a directory that only this process writes to"))
+	}
+	for _, r := range c.Roles {
+		if r != RoleControl && r != RoleIngress {
+			es.Add(postern.Invalid("roles", r, "no such role", "use control, ingress, or both"))
+		}
+	}
+	if !c.has(RoleControl) {
+		es.Add(postern.Invalid("roles", strings.Join(c.Roles, ", "), "control is missing", "a process without the control role has nobody to get its routes from; add it"))
+	}
+	if c.Approval != "operator" && c.Approval != "policy" {
+		es.Add(postern.Invalid("approval", c.Approval, "unknown", `use "operator" or "policy"`))
+	}
+	if c.Log.Format != "json" && c.Log.Format != "text" {
+		es.Add(postern.Invalid("log.format", c.Log.Format, "unknown", `use "json" or "text"`))
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		es.Add(postern.Invalid("log.level", c.Log.Level, "unknown", `use "debug", "info", "warn" or "error"`))
+	}
+	for field, d := range map[string]time.Duration{"resync": c.Resync, "settle": c.Settle, "shutdown_timeout": c.ShutdownTimeout} {
+		if d < 0 {
+			es.Add(postern.Invalid(field, d.String(), "negative", "give a duration such as 30s"))
+		}
+	}
+	c.validateListeners(&es)
+	c.validateIngress(&es, p)
+	return es.Err()
+}
+
+func (c *Config) has(role string) bool { return slices.Contains(c.Roles, role) }
+
+func (c *Config) validateListeners(es *postern.Errors) {
+	tls := c.API.CertificateFile != "" || c.API.KeyFile != ""
+	switch {
+	case !c.API.Listen.IsValid():
+		es.Add(postern.Invalid("api.listen", "", "missing", `give an address and port such as "127.0.0.1:8080"`))
+	case tls && (c.API.CertificateFile == "" || c.API.KeyFile == ""):
+		es.Add(postern.Invalid("api.certificate_file", c.API.CertificateFile, "half of a pair", "set both certificate_file and key_file"))
+	case !tls && !c.API.Listen.Addr().IsLoopback():
+		es.Add(postern.Invalid("api.listen", c.API.Listen.String(), "would take tokens in clear text from a network", "set certificate_file and key_file, or listen on a loopback address behind something that speaks TLS"))
+	}
+	if a := c.Admin.Listen; a.IsValid() && !a.Addr().IsLoopback() && !a.Addr().IsPrivate() {
+		es.Add(postern.Invalid("admin.listen", a.String(), "not a loopback or private address", "metrics and health are for the vendor's own network"))
+	}
+	if (c.AWS.AccessKeyID == "") != (c.AWS.SecretAccessKeyFile == "") {
+		es.Add(postern.Invalid("aws.access_key_id", c.AWS.AccessKeyID, "half of a pair", "set both access_key_id and secret_access_key_file, or neither to use the SDK's default chain"))
+	}
+}
+
+func (c *Config) validateIngress(es *postern.Errors, p *postern.Platform) {
+	if c.has(RoleIngress) != (len(c.Ingress) > 0) {
+		es.Add(postern.Invalid("ingress", "", "goes with the role ingress", "set both or neither"))
+	}
+	app, ok := p.TenantApp()
+	if !ok && len(c.Ingress) > 0 {
+		es.Add(postern.Invalid("platform", c.Platform, "has no app with a host per tenant", "add one to apps"))
+		return
+	}
+	seen := map[string]bool{}
+	for i, in := range c.Ingress {
+		at := fmt.Sprintf("ingress[%d]", i)
+		r, _, ok := p.Region(in.Region)
+		switch {
+		case !ok:
+			es.Add(postern.Invalid(at+".region", in.Region, "not a region of the platform", "use one of "+strings.Join(p.RegionIDs(), ", ")))
+			continue
+		case seen[in.Region]:
+			es.Add(postern.Invalid(at+".region", in.Region, "named twice", "give each region one entry"))
+		case !in.Private.IsValid():
+			es.Add(postern.Invalid(at+".private", "", "missing", "give the address and port that the load balancer forwards to"))
+		case len(r.LoadBalancerSources) == 0:
+			es.Add(postern.Invalid(at+".region", in.Region, "the platform lists no load_balancer_sources for this region, so that every connection would be refused", "add the load balancer's subnets to the region in the platform file"))
+		}
+		seen[in.Region] = true
+	}
+	if len(c.Ingress) == 0 {
+		return
+	}
+	for _, s := range p.Segments {
+		for _, r := range s.Regions {
+			if len(r.Backends[app.ID]) == 0 {
+				es.Add(postern.Invalid("platform", c.Platform, "region "+r.ID+" has no backends for app "+app.ID, "add them to the region in the platform file"))
+			}
+		}
+	}
+}
