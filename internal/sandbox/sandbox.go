@@ -18,6 +18,7 @@ import (
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/localaws"
+	"github.com/postern-net/postern/internal/serve"
 )
 
 // Options say how a sandbox runs.
@@ -101,6 +102,11 @@ func (s *Sandbox) lay(ctx context.Context) error {
 			return fmt.Errorf("the state directory: %w", err)
 		}
 	}
+	lock, err := serve.LockDir(dir)
+	if err != nil {
+		return err
+	}
+	s.stops = append(s.stops, func() { _ = lock.Close() }) // nothing was written to it
 	note := ""
 	if s.httpsPort, note, err = choosePort(ctx, "--https-port", s.options.HTTPSPort, defaultHTTPS, otherHTTPS, publicIngress.Next()); err != nil {
 		return err

@@ -36,7 +36,7 @@ func (s *Sandbox) openPostern(ctx context.Context) error {
 		Admin:    serve.Admin{Listen: netip.AddrPortFrom(loopback, adminPort)},
 		AWS:      serve.AWS{EndpointURL: s.aws.EndpointURL(), AccessKeyID: key.ID, SecretAccessKeyFile: s.path("platform.secret")},
 		Approval: "policy", Resync: resync, Settle: settle, AccessLog: s.path("access.log"),
-		Log: serve.Log{Format: "text", Level: "info"}, ShutdownTimeout: time.Second,
+		Log: serve.Log{Format: "text", Level: "info"}, ShutdownTimeout: 500 * time.Millisecond,
 	}
 	for _, r := range s.platform.RegionIDs() {
 		c.Ingress = append(c.Ingress, serve.Ingress{

@@ -11,9 +11,9 @@ import (
 	"github.com/postern-net/postern"
 )
 
-// lockDir takes the state directory for this process. The lock goes with the
+// LockDir takes a state directory for this process. The lock goes with the
 // process, however it ends.
-func lockDir(dir string) (*os.File, error) {
+func LockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
