@@ -48,7 +48,7 @@ mutants: ## break each promise in turn and see the story fail where it should
 soak: ## play the story again and again for SOAK minutes (60)
 	bash test/soak.sh $(SOAK)
 
-openapi: ## write docs/openapi.yaml from the code; CI fails when it differs
+openapi: ## write internal/api/openapi.yaml from the code; CI fails when it differs
 	$(GO) test ./internal/api -run '^TestOpenAPI' -update
 
 clean: ## remove what build made

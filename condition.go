@@ -59,6 +59,16 @@ const (
 	ReasonBytesPass Reason = "BytesPass" // Ready=True
 	ReasonNotReady  Reason = "NotReady"  // Ready=False; another condition says why
 	ReasonNoTenant  Reason = "NoTenant"  // Ready=False; nothing to reach in the segment
+
+	ReasonPublished     Reason = "Published"     // DNSPublished=True
+	ReasonNotPublished  Reason = "NotPublished"  // DNSPublished=False
+	ReasonSeen          Reason = "Seen"          // PrivateTraffic=True
+	ReasonNotSeen       Reason = "NotSeen"       // PrivateTraffic=False
+	ReasonNobody        Reason = "Nobody"        // PublicClients=True
+	ReasonAcknowledged  Reason = "Acknowledged"  // PublicClients=True
+	ReasonStillPublic   Reason = "StillPublic"   // PublicClients=False
+	ReasonInStep        Reason = "InStep"        // NodesAcknowledged=True
+	ReasonWaitsForNodes Reason = "WaitsForNodes" // NodesAcknowledged=False
 )
 
 // Reasons lists every reason.
@@ -69,6 +79,8 @@ func Reasons() []Reason {
 		ReasonAvailable, ReasonWaitsForAcceptance, ReasonAcceptFailed, ReasonConnecting, ReasonRejected, ReasonDeleted,
 		ReasonExpired, ReasonFailed, ReasonNotListed, ReasonNotObserved, ReasonRemoving,
 		ReasonBytesPass, ReasonNotReady, ReasonNoTenant,
+		ReasonPublished, ReasonNotPublished, ReasonSeen, ReasonNotSeen, ReasonNobody, ReasonAcknowledged, ReasonStillPublic,
+		ReasonInStep, ReasonWaitsForNodes,
 	}
 }
 

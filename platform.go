@@ -48,6 +48,9 @@ type Region struct {
 	// Backends are the addresses of each app in this region, by app ID. Only
 	// a process with the ingress role needs them.
 	Backends map[string][]netip.AddrPort `yaml:"backends,omitempty" json:"-"`
+	// PublicIngress are the addresses that the public DNS gives for hosts of
+	// this region while they are public.
+	PublicIngress []netip.Addr `yaml:"public_ingress,omitempty" json:"-"`
 	// LoadBalancerSources are the networks of the load balancer's nodes: the
 	// only ones that the ingress of this region takes a PROXY header from.
 	LoadBalancerSources []netip.Prefix `yaml:"load_balancer_sources,omitempty" json:"-"`
@@ -182,6 +185,11 @@ func (p *Platform) validateBackends(es *Errors, at string, r Region) {
 			case !p.AllowPublicBackends && !private(a.Addr()):
 				es.Add(Invalid(at, a.String(), "a public address", "backends are reached over private networks; if you mean it, set allow_public_backends: true"))
 			}
+		}
+	}
+	for i, a := range r.PublicIngress {
+		if !a.IsValid() || !a.Is4() {
+			es.Add(Invalid(path(at+".public_ingress", i), a.String(), "not an IPv4 address", "give the address that clients on the internet connect to"))
 		}
 	}
 	for i, s := range r.LoadBalancerSources {

@@ -15,10 +15,19 @@ type Routes struct {
 
 // Host is a server name and where it leads.
 type Host struct {
-	Tenant       string           `json:"tenant,omitempty"`
-	Organization string           `json:"organization"`
-	Public       bool             `json:"public"` // reachable by the public listener
-	Backends     []netip.AddrPort `json:"backends"`
+	Tenant       string `json:"tenant,omitempty"`
+	Organization string `json:"organization"`
+	Public       bool   `json:"public"` // reachable by the public listener
+	// Drain lets public connections live on that were open when the host
+	// stopped being public; zero: none.
+	Drain    Drain            `json:"drain,omitzero"`
+	Backends []netip.AddrPort `json:"backends"`
+}
+
+// Drain is the grace of connections that were opened before a moment.
+type Drain struct {
+	Before time.Time `json:"before,omitzero"` // opened earlier than this
+	Until  time.Time `json:"until,omitzero"`  // and cut at this
 }
 
 // EndpointGrant is what a ready endpoint may reach.

@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,9 +21,10 @@ import (
 
 // Client calls one Postern API with one token. It is safe for concurrent use.
 type Client struct {
-	base  *url.URL
-	token string
-	http  *http.Client
+	base    *url.URL
+	token   string
+	timeout time.Duration
+	http    *http.Client
 }
 
 // Options are what a [Client] may be given.
@@ -54,7 +57,7 @@ func New(base string, o Options) (*Client, error) {
 		MaxIdleConnsPerHost:   4,
 		IdleConnTimeout:       60 * time.Second,
 	}
-	return &Client{base: u, token: o.Token, http: &http.Client{
+	return &Client{base: u, token: o.Token, timeout: o.Timeout, http: &http.Client{
 		Transport:     tr,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
@@ -131,6 +134,9 @@ func (c *Client) call(ctx context.Context, method, path string, q url.Values, in
 			}
 		}
 		retry, err := c.attempt(ctx, method, path, q, header, body, out)
+		if n > 0 && method == http.MethodDelete && HasCode(err, "not_found") {
+			return nil // an attempt before did it, and its answer was lost
+		}
 		if err == nil || !retry || ctx.Err() != nil {
 			return err
 		}
@@ -140,6 +146,8 @@ func (c *Client) call(ctx context.Context, method, path string, q url.Values, in
 }
 
 func (c *Client) attempt(ctx context.Context, method, path string, q url.Values, header http.Header, body []byte, out any) (retry bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	resp, err := c.send(ctx, method, path, q, header, body)
 	if err != nil {
 		return true, err
@@ -168,9 +176,7 @@ func (c *Client) send(ctx context.Context, method, path string, q url.Values, he
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("User-Agent", "postern-client")
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
@@ -224,18 +230,16 @@ func listAll[T any](ctx context.Context, c *Client, path string, q url.Values) (
 
 func cloneValues(q url.Values) url.Values {
 	out := url.Values{}
-	for k, v := range q {
-		out[k] = v
-	}
+	maps.Copy(out, q)
 	return out
 }
 
 // query makes url.Values of key, value pairs and leaves empty values out.
 func query(kv ...string) url.Values {
 	q := url.Values{}
-	for i := 0; i < len(kv); i += 2 {
-		if kv[i+1] != "" {
-			q.Set(kv[i], kv[i+1])
+	for pair := range slices.Chunk(kv, 2) {
+		if key, value := pair[0], pair[1]; value != "" {
+			q.Set(key, value)
 		}
 	}
 	return q

@@ -68,8 +68,8 @@ func allowed(id postern.Identity, roles []postern.Role) bool {
 // authenticate finds the token. Only hashes are compared, by the database's
 // index: a secret has 256 random bits, so that timing tells nothing.
 func (s *Server) authenticate(ctx context.Context, header string) (postern.Identity, error) {
-	secret, ok := strings.CutPrefix(header, "Bearer ")
-	if !ok || secret == "" {
+	scheme, secret, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
 		return postern.Identity{}, &postern.Error{Code: postern.CodeUnauthenticated, Message: "no token", Fix: `send "Authorization: Bearer TOKEN"`}
 	}
 	hash := sha256.Sum256([]byte(secret))
@@ -114,6 +114,7 @@ type spec struct {
 	id, method, path, summary string
 	status                    int
 	roles                     []postern.Role
+	maxBody                   int64 // bytes; 0: the framework's, 1 MiB
 }
 
 // route registers an operation: authorized before anything of it is read, with
@@ -140,7 +141,7 @@ func (s *Server) operation(sp spec) huma.Operation {
 		OperationID: sp.id, Method: sp.method, Path: sp.path, Summary: sp.summary, DefaultStatus: sp.status,
 		Description: "Roles: " + roleNames(sp.roles) + ".",
 		Security:    []map[string][]string{{"token": {}}},
-		Middlewares: huma.Middlewares{s.authorize(sp.roles)},
-		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict},
+		Middlewares: huma.Middlewares{s.authorize(sp.roles)}, MaxBodyBytes: sp.maxBody,
+		Errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict},
 	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -66,10 +67,18 @@ func (s *Server) proveAccount(ctx context.Context, id postern.Identity, in *stru
 		return nil, err
 	}
 	caller, err := s.Cloud.CallerIdentity(ctx, in.Body, c.Binding(s.Platform.Name))
+	if err != nil && postern.CodeOf(err) == postern.CodeUnavailable {
+		// STS said nothing about the proof, so that it may be sent again.
+		back := s.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.CreateChallenge(c, s.Now()) })
+		return nil, errors.Join(err, back)
+	}
 	if err != nil {
 		return nil, err
 	}
 	out, err := once(ctx, s, id, in.IdempotencyKey, in.Body, func(tx *store.Tx) (client.Account, error) {
+		if _, err := tx.FindOrganization(c.Organization); err != nil { // it may be gone since
+			return client.Account{}, err
+		}
 		a, err := tx.ProveAccount(postern.Account{ID: caller.Account, Organization: c.Organization, PrincipalARN: caller.ARN, ProvenAt: s.Now()})
 		if err != nil {
 			return client.Account{}, err

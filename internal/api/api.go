@@ -11,6 +11,8 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
+	"github.com/postern-net/postern/internal/control"
 	"github.com/postern-net/postern/internal/plan"
 	"github.com/postern-net/postern/internal/store"
 )
@@ -36,6 +39,11 @@ type Loop interface {
 	Connections() []postern.Connection
 	// Preview is what would be done at AWS now.
 	Preview(ctx context.Context) ([]plan.Action, error)
+	// Preflight is what stands against a tenant's cutover now.
+	Preflight(ctx context.Context, tenant string) ([]postern.Blocker, error)
+	// TenantDNS is what the public zones are to say for a tenant, and whether
+	// they do.
+	TenantDNS(ctx context.Context, tenant string) (control.TenantDNS, error)
 }
 
 // Config is what a [Server] is made of.
@@ -44,6 +52,7 @@ type Config struct {
 	Store    *store.Store
 	Cloud    Cloud
 	Loop     Loop
+	Hub      Hub
 	Rules    plan.Rules
 	Now      func() time.Time
 	Logger   *slog.Logger
@@ -72,17 +81,19 @@ func New(c Config) *Server {
 	hc.CreateHooks = nil // no $schema in bodies
 	hc.DocsPath = ""     // the page would load scripts from elsewhere
 	hc.SchemasPath = ""
-	hc.Transformers = []huma.Transformer{problemTransformer}
+	hc.Transformers = []huma.Transformer{s.problemTransformer}
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token's secret"}}
 	s.api = humago.New(s.mux, hc)
 	s.catalogueRoutes()
 	s.organizationRoutes()
 	s.accountRoutes()
 	s.endpointRoutes()
+	s.cutoverRoutes()
+	s.nodeRoutes()
 	s.recordRoutes()
 	s.tokenRoutes()
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, problemOf(&postern.Error{Code: postern.CodeNotFound, Message: "no such route: " + r.Method + " " + r.URL.Path, Fix: "see /openapi.json"}))
+		writeProblem(r.Context(), w, problemOf(&postern.Error{Code: postern.CodeNotFound, Message: "no such route: " + r.Method + " " + r.URL.Path, Fix: "see /openapi.json"}))
 	})
 	return s
 }
@@ -93,23 +104,42 @@ func (s *Server) Routes() []Route { return s.routes }
 // OpenAPI is the API's description as YAML.
 func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().YAML() }
 
+type requestIDKey struct{}
+
+// requestIDOf returns the ID that ServeHTTP gave to the request.
+func requestIDOf(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
 // ServeHTTP gives every request an ID, logs it, and turns a panic into an
 // internal error without its text.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start, id := time.Now(), rand.Text()[:16]
 	w.Header().Set("X-Request-Id", id)
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
 	sw := &statusWriter{ResponseWriter: w}
 	defer func() {
 		if p := recover(); p != nil {
-			s.Logger.Error("a request panicked", "request_id", id, "panic", p)
+			s.Logger.Error("a request panicked", "request_id", id, "panic", p, "stack", string(debug.Stack()))
 			if sw.status == 0 {
-				writeProblem(sw, internalProblem())
+				writeProblem(r.Context(), sw, internalProblem())
 			}
 		}
-		s.Logger.Info("request", "request_id", id, "method", r.Method, "path", r.URL.Path, "status", sw.status, "duration", time.Since(start))
+		s.Logger.Log(r.Context(), requestLevel(r, sw.status), "request", "request_id", id, "method", r.Method, "path", r.URL.Path, "status", sw.status, "duration", time.Since(start))
 	}()
 	s.mux.ServeHTTP(sw, r)
+}
+
+// requestLevel is that of a request in the log. Nodes report every second;
+// what they did well is worth no line.
+func requestLevel(r *http.Request, status int) slog.Level {
+	if strings.HasPrefix(r.URL.Path, "/v1/nodelink/") && status < http.StatusBadRequest {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 // statusWriter remembers the status for the log.

@@ -138,13 +138,14 @@ func (s *Server) planClaim(c postern.Claim, h holdings, found map[string]postern
 			es.Add(postern.Invalid(fmt.Sprintf("tenants[%d]", i), name, "not a tenant of organization "+c.Organization, "name the organization's own tenants; `postern tenant list` shows them"))
 		}
 	}
-	reached := map[string]bool{}
+	reached, allFound := map[string]bool{}, true
 	var out []postern.Endpoint
 	for i, endpoint := range c.Endpoints {
 		field := fmt.Sprintf("vpc_endpoint_ids[%d]", i)
 		conn, problem := s.ownConnection(field, endpoint, h, found)
 		if problem != nil {
 			es.Add(problem)
+			allFound = false
 			continue
 		}
 		_, segment, _ := s.Platform.Region(conn.ServiceRegion)
@@ -166,7 +167,8 @@ func (s *Server) planClaim(c postern.Claim, h holdings, found map[string]postern
 		})
 	}
 	for i, name := range c.Tenants {
-		if len(es) == 0 && !reached[name] {
+		own := slices.ContainsFunc(h.tenants, func(t postern.Tenant) bool { return t.Name == name })
+		if own && allFound && !reached[name] {
 			es.Add(postern.Invalid(fmt.Sprintf("tenants[%d]", i), name, "is in a segment that none of the endpoints is in", "add an endpoint of its segment, or leave the tenant out"))
 		}
 	}

@@ -54,6 +54,12 @@ var kinds = map[postern.Code]struct {
 // logged and shown as an internal error without its text; the cause behind an
 // unavailable service is logged too.
 func (s *Server) problem(ctx context.Context, err error) *problem {
+	p := s.problemFor(ctx, err)
+	p.RequestID = requestIDOf(ctx)
+	return p
+}
+
+func (s *Server) problemFor(ctx context.Context, err error) *problem {
 	var es postern.Errors
 	var e *postern.Error
 	switch {
@@ -61,13 +67,13 @@ func (s *Server) problem(ctx context.Context, err error) *problem {
 		return problemOf(es...)
 	case errors.As(err, &e):
 		if e.Code == postern.CodeUnavailable || e.Code == postern.CodeInternal {
-			s.Logger.Warn("a request failed", "error", err)
+			s.Logger.Warn("a request failed", "request_id", requestIDOf(ctx), "error", err)
 		}
 		return problemOf(e)
 	case ctx.Err() != nil:
 		return problemOf(&postern.Error{Code: postern.CodeUnavailable, Message: "the request was cut off", Fix: "send it again"})
 	}
-	s.Logger.Error("a request failed", "error", err)
+	s.Logger.Error("a request failed", "request_id", requestIDOf(ctx), "error", err)
 	return internalProblem()
 }
 
@@ -90,10 +96,21 @@ func problemOf(es ...*postern.Error) *problem {
 
 // problemTransformer turns what the framework itself says about a malformed
 // request into the same document.
-func problemTransformer(_ huma.Context, _ string, v any) (any, error) {
-	m, ok := v.(*huma.ErrorModel)
-	if !ok {
-		return v, nil
+func (s *Server) problemTransformer(hc huma.Context, _ string, v any) (any, error) {
+	switch e := v.(type) {
+	case *problem:
+		return e.Problem, nil
+	case *huma.ErrorModel:
+		p := s.frameworkProblem(hc.Context(), e)
+		p.RequestID = requestIDOf(hc.Context())
+		return p.Problem, nil
+	}
+	return v, nil
+}
+
+func (s *Server) frameworkProblem(ctx context.Context, m *huma.ErrorModel) *problem {
+	if m.Status >= http.StatusInternalServerError {
+		return s.problemFor(ctx, m)
 	}
 	var es postern.Errors
 	for _, d := range m.Errors {
@@ -105,10 +122,11 @@ func problemTransformer(_ huma.Context, _ string, v any) (any, error) {
 	}
 	p := problemOf(es...)
 	p.Status = m.Status // the framework has decided it already
-	return p.Problem, nil
+	return p
 }
 
-func writeProblem(w http.ResponseWriter, p *problem) {
+func writeProblem(ctx context.Context, w http.ResponseWriter, p *problem) {
+	p.RequestID = requestIDOf(ctx)
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(p.encode()) // the client is gone, or it is not

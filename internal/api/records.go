@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2/sse"
-
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/store"
@@ -17,8 +15,7 @@ func (s *Server) recordRoutes() {
 	route(s, spec{id: "list-events", method: http.MethodGet, path: "/v1/events", roles: readers, summary: "Who did what, and what the loop did, oldest first"}, s.listEvents)
 	route(s, spec{id: "list-denials", method: http.MethodGet, path: "/v1/denials", roles: readers, summary: "Refused connections, counted, the latest first"}, s.listDenials)
 	route(s, spec{id: "get-plan", method: http.MethodGet, path: "/v1/plan", roles: operators, summary: "What the loop would do at AWS now"}, s.getPlan)
-	sse.Register(s.api, s.operation(spec{id: "watch-events", method: http.MethodGet, path: "/v1/events/watch", roles: readers, summary: "Events as they happen (Server-Sent Events)"}),
-		map[string]any{"message": client.Event{}}, s.watchEvents)
+	s.watchRoute()
 }
 
 func wireEvent(e postern.Event) client.Event {
@@ -54,44 +51,6 @@ func (s *Server) listEvents(ctx context.Context, id postern.Identity, in *events
 		return err
 	})
 }
-
-// watchEvents streams until the client goes, the server stops or the token
-// ends; the client goes on from the last seq it saw.
-func (s *Server) watchEvents(ctx context.Context, in *eventsInput, send sse.Sender) {
-	id := identityOf(ctx)
-	organization, ok := scope(id, in.Organization)
-	wake, cancel := s.Store.Subscribe()
-	defer cancel()
-	// A watch is cut after a while, so that a revoked token loses it too.
-	ctx, stop := context.WithTimeout(ctx, watchLifetime)
-	defer stop()
-	for after := in.After; ok; {
-		var rows []postern.Event
-		err := s.Store.View(ctx, func(tx *store.Tx) (err error) {
-			rows, err = tx.ListEvents(organization, after, 500)
-			return err
-		})
-		if err != nil {
-			return
-		}
-		for _, e := range rows {
-			if send.Data(wireEvent(e)) != nil {
-				return
-			}
-			after = e.Seq
-		}
-		if len(rows) > 0 {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-wake:
-		}
-	}
-}
-
-const watchLifetime = 5 * time.Minute
 
 type denialsInput struct {
 	Organization string    `query:"organization" maxLength:"63" doc:"Only this organization's"`

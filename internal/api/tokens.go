@@ -78,9 +78,13 @@ func (s *Server) createToken(ctx context.Context, id postern.Identity, in *struc
 
 func (s *Server) deleteToken(ctx context.Context, id postern.Identity, in *ByID) (*struct{}, error) {
 	return nil, s.Store.Update(ctx, func(tx *store.Tx) error {
-		if err := tx.RevokeToken(in.ID, s.Now()); err != nil {
+		t, err := tx.FindToken(in.ID)
+		if err != nil {
 			return err
 		}
-		return s.event(tx, id, "token.revoked", "token", in.ID, "", "revoked")
+		if err := tx.RevokeToken(t.ID, s.Now()); err != nil {
+			return err
+		}
+		return s.event(tx, id, "token.revoked", "token", t.ID, t.Organization, string(t.Role)+" token "+t.Name)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -176,6 +177,7 @@ func ec2Clients(c Config) (map[string]*ec2.Client, error) {
 	for _, region := range c.Regions {
 		clients[region] = ec2.NewFromConfig(cfg, func(o *ec2.Options) {
 			o.Region = region
+			o.HTTPClient = patientClient{o.HTTPClient}
 			o.BaseEndpoint = nil // what the environment or a profile says
 			if c.EndpointURL != "" {
 				o.BaseEndpoint = awssdk.String(c.EndpointURL)
@@ -195,6 +197,22 @@ func namedFailure(from awssdk.CredentialsProvider) awssdk.CredentialsProvider {
 		}
 		return keys, nil
 	})
+}
+
+// patientClient keeps an answer that comes before net/http has finished with
+// the request's body from breaking the connection. The SDK closes the body as
+// soon as there is an answer; smithy-go's body then answers io.EOF from WriteTo,
+// which net/http takes for a failure to write, and from Read, which is fine. So
+// only Read is let through. Servers nearby, such as the stand-in, are quick
+// enough for that.
+type patientClient struct{ next ec2.HTTPClient }
+
+// Do sends a request.
+func (c patientClient) Do(req *http.Request) (*http.Response, error) {
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = struct{ io.ReadCloser }{req.Body}
+	}
+	return c.next.Do(req)
 }
 
 // stsClient makes the client that proofs are sent with: no redirects, for STS

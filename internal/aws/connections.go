@@ -16,7 +16,7 @@ import (
 const (
 	pageSize       = 1000 // the most that AWS gives at once
 	maxPages       = 1000 // a listing that has no end is an error, not a loop
-	filterValues   = 100  // AWS takes at most 200 values in one filter
+	filterValues   = 100  // AWS takes at most 200 in one filter
 	actDescribe    = "ec2:DescribeVpcEndpointConnections"
 	actPermissions = "ec2:DescribeVpcEndpointServicePermissions"
 )

@@ -77,28 +77,42 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	walk(root)
 }
 
-// An extra command is listed, and its help does not speak of the API.
+// An extra command is listed, its help does not speak of the API, and wrong
+// usage of it is wrong usage.
 func TestExtraCommands(t *testing.T) {
-	ran := false
-	extra := &cobra.Command{Use: "serve", Short: "Run it", RunE: func(*cobra.Command, []string) error { ran = true; return nil }}
-	var out bytes.Buffer
-	root := cli.New(cli.IO{Out: &out, Err: &out, Getenv: func(string) string { return "" }}, cli.Build{}, extra)
-	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"serve"}} {
-		root.SetArgs(args)
-		if status := cli.Execute(t.Context(), root); status != 0 {
-			t.Fatalf("%v ended with %d: %s", args, status, out.String())
+	for _, c := range []struct {
+		args   string
+		status int
+		says   string
+	}{
+		{"--help", 0, "serve         Run it"},
+		{"serve --help", 0, "--config string"},
+		{"serve --config x", 0, "ran"},
+		{"serve", 2, `postern: required flag(s) "config" not set; see "postern serve --help"`},
+		{"serve --config x y", 2, `unknown command "y"`},
+		{"serve --bogus", 2, "unknown flag: --bogus"},
+	} {
+		extra := &cobra.Command{
+			Use: "serve", Short: "Run it", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				_, err := io.WriteString(cmd.OutOrStdout(), "ran\n")
+				return err
+			},
 		}
-		if args[0] == "--help" {
-			if !strings.Contains(out.String(), "serve         Run it") {
-				t.Errorf("not listed: %s", out.String())
-			}
-			out.Reset()
+		extra.Flags().String("config", "", "the config file")
+		if err := extra.MarkFlagRequired("config"); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		root := cli.New(cli.IO{Out: &out, Err: &out, Getenv: func(string) string { return "" }}, cli.Build{}, extra)
+		root.SetArgs(strings.Fields(c.args))
+		if status := cli.Execute(t.Context(), root); status != c.status || !strings.Contains(out.String(), c.says) {
+			t.Errorf("%s: ended with %d: %s", c.args, status, out.String())
+		}
+		if strings.HasPrefix(c.args, "serve") && strings.Contains(out.String(), "token-file") {
+			t.Errorf("%s: speaks of the API: %s", c.args, out.String())
 		}
 	}
-	if strings.Contains(out.String(), "token-file") {
-		t.Errorf("its help: %s", out.String())
-	}
-	_ = ran // --help stays set on a command that is used again
 }
 
 type brokenPipe struct{}
@@ -233,5 +247,3 @@ func TestWaitIsInterrupted(t *testing.T) {
 		t.Error("it goes on")
 	}
 }
-
-var _ io.Writer = (*screen)(nil)

@@ -70,8 +70,8 @@ func explain(ctx context.Context, err error) string {
 	case ctx.Err() != nil:
 		return "interrupted"
 	case errors.As(err, &refused):
-		s := err.Error() // with what was put before it, such as an endpoint's ID
-		if refused.RequestID != "" {
+		s := err.Error()                                      // with what was put before it, such as an endpoint's ID
+		if refused.RequestID != "" && refused.Status >= 500 { // what only the operator's log explains
 			s += " (request " + refused.RequestID + ")"
 		}
 		return s

@@ -88,6 +88,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.`,
 	a.settings.flags(root)
 	add(root, groupCustomer, a.whoami(), a.regions(), a.tenant(), a.account(), a.endpoint(), a.denials(), a.events())
 	add(root, groupOperator, a.organization(), a.token(), a.plan())
+	strict(extra)
 	onThisMachine := append([]*cobra.Command{a.platform(), a.version()}, extra...)
 	withoutAPI(onThisMachine)
 	add(root, groupLocal, onThisMachine...)

@@ -100,3 +100,26 @@ func also(cmd *cobra.Command, check func(*cobra.Command) error) {
 		return check(cmd)
 	}
 }
+
+// strict makes what cobra finds wrong with the command lines of others' commands
+// the usage errors that they are.
+func strict(cmds []*cobra.Command) {
+	for _, c := range cmds {
+		before := c.Args
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if before != nil {
+				if err := before(cmd, args); err != nil {
+					return usagef(cmd, "%v", err)
+				}
+			}
+			if err := cmd.ValidateRequiredFlags(); err != nil {
+				return usagef(cmd, "%v", err)
+			}
+			if err := cmd.ValidateFlagGroups(); err != nil {
+				return usagef(cmd, "%v", err)
+			}
+			return nil
+		}
+		strict(c.Commands())
+	}
+}

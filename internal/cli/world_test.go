@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -186,7 +187,7 @@ func (w *world) createEndpoint(ctx context.Context, customer string) (string, er
 	network := w.networks[customer]
 	in := &ec2.CreateVpcEndpointInput{
 		VpcId: &network.ID, VpcEndpointType: types.VpcEndpointTypeInterface, ServiceName: &region.ServiceName,
-		SubnetIds: []string{network.Subnets[0].ID},
+		SubnetIds: []string{network.Subnets[0].ID}, ClientToken: awssdk.String(rand.Text()), // it may be sent again
 	}
 	var id string
 	err = until(ctx, func() (bool, error) {

@@ -44,8 +44,12 @@ type Config struct {
 	// Publish hands a route table to the data plane. It must not block. The
 	// same revision may come again, an earlier one never does.
 	Publish func(postern.Routes)
-	Now     func() time.Time
-	Logger  *slog.Logger
+	// PublishZones hands out the public DNS, on the same terms; nil: nobody
+	// serves it.
+	PublishZones func(postern.Zones)
+	Names        Names // checks what the zones' servers answer
+	Now          func() time.Time
+	Logger       *slog.Logger
 }
 
 // Loop runs rounds. Run may be called once.
@@ -65,6 +69,9 @@ const callTimeout = 30 * time.Second
 
 // New makes a loop.
 func New(c Config) *Loop {
+	if c.PublishZones == nil {
+		c.PublishZones = func(postern.Zones) {}
+	}
 	return &Loop{Config: c, listed: map[string][]postern.Connection{}, failed: map[string]string{}, done: map[plan.Action]bool{}}
 }
 
@@ -126,17 +133,10 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	return true
 }
 
-// PublishStored hands out the route table that was in force last: the data
-// plane is served before the cloud is asked anything. Call it before Run.
-func (l *Loop) PublishStored(ctx context.Context) error {
-	return l.Store.View(ctx, func(tx *store.Tx) error {
-		r, err := tx.FindRoutes()
-		if err == nil && r.Revision > 0 {
-			l.Publish(r)
-		}
-		return err
-	})
-}
+// PublishStored hands out the routes and the zones that follow from what is
+// stored: the data plane is served before the cloud is asked anything, and
+// what was revoked before a crash stays revoked. Call it before Run.
+func (l *Loop) PublishStored(ctx context.Context) error { return l.publish(ctx) }
 
 // Round looks, decides, stores, publishes and acts once. It reports whether
 // everything has come to rest.
@@ -159,16 +159,24 @@ func (l *Loop) Round(ctx context.Context) (settled bool, err error) {
 		return false, err
 	}
 	l.act(ctx, round.Actions)
-	return !round.Unsettled && len(round.Actions) == 0, nil
+	if desired, err = l.desired(ctx); err != nil {
+		return false, err
+	}
+	still, err := l.stepCutovers(ctx, desired)
+	if err != nil {
+		return false, err
+	}
+	return still && !round.Unsettled && len(round.Actions) == 0, l.publish(ctx)
 }
 
 func (l *Loop) desired(ctx context.Context) (d plan.Desired, err error) {
 	err = l.Store.View(ctx, func(tx *store.Tx) error {
-		var e1, e2, e3 error
+		var e1, e2, e3, e4 error
 		d.Tenants, e1 = tx.ListTenants("", store.Page{})
 		d.Accounts, e2 = tx.ListAccounts("", store.Page{})
 		d.Endpoints, e3 = tx.ListEndpoints("", "", store.Page{})
-		return errors.Join(e1, e2, e3)
+		d.Cutovers, e4 = tx.ListCurrentCutovers()
+		return errors.Join(e1, e2, e3, e4)
 	})
 	return d, err
 }
@@ -269,6 +277,9 @@ func (l *Loop) publish(ctx context.Context) error {
 	defer l.publishing.Unlock()
 	desired, err := l.desired(ctx)
 	if err != nil {
+		return err
+	}
+	if err := l.publishZones(ctx, desired); err != nil {
 		return err
 	}
 	next := plan.Compile(l.Platform, desired)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,8 +144,11 @@ func TestAnAccountGoesInOrder(t *testing.T) {
 		return n > 0
 	}
 	c := w.config()
-	look := func() { // between any two steps
+	look := func() { // between any two steps, and before the first
 		note("route", len(w.routes().Endpoints) == 0)
+		if len(order) == 0 {
+			t.Error("AWS is asked before the route is gone")
+		}
 		note("connection", w.connection(id) == postern.ConnectionRejected)
 		note("principal", len(w.allowed()) == 0)
 		note("account", !account())
@@ -173,7 +177,7 @@ func TestAWSDown(t *testing.T) {
 	if err := l.PublishStored(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.advance(time.Hour)
+	w.advance(time.Minute)
 	for range 3 {
 		if _, err := l.Round(t.Context()); err != nil {
 			t.Fatal(err)
@@ -353,32 +357,22 @@ func TestAChangeDuringARoundWins(t *testing.T) {
 	l := control.New(w.config())
 	id := w.ready(l)
 	w.drop(id)
-	c := w.config()
-	c.Cloud = &watched{Cloud: w.cloud, step: func(string) {
+	meanwhile := sync.OnceFunc(func() {
 		w.update(func(tx *store.Tx) error {
 			e, err := tx.FindEndpoint(id)
-			if err == nil && !e.Removing {
-				e.Removing = true
-				_, err = tx.UpdateEndpoint(e)
-			}
-			return err
-		})
-	}}
-	racing := control.New(c)
-	// The decision was made on what is stored after the look; so a round that
-	// has read the row must lose: make the change between reading and storing.
-	c.Now = func() time.Time {
-		w.update(func(tx *store.Tx) error {
-			e, err := tx.FindEndpoint(id)
-			if err == nil && len(e.Tenants) == 0 {
+			if err == nil {
 				_, err = tx.SetEndpointTenants(e, []string{"example"})
 			}
 			return err
 		})
+	})
+	c := w.config()
+	// The clock is read after the row was, and before it is written.
+	c.Now = func() time.Time {
+		meanwhile()
 		return w.clock()
 	}
-	c.Cloud = w.cloud
-	racing = control.New(c)
+	racing := control.New(c)
 	if _, err := racing.Round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -428,19 +422,25 @@ func TestRevisionsGrowOnlyWithTheRoutes(t *testing.T) {
 	}
 }
 
-func TestStoredRoutesArePublishedBeforeAWSIsAsked(t *testing.T) {
+func TestWhatIsStoredIsPublishedBeforeAWSIsAsked(t *testing.T) {
 	w := newWorld(t)
-	l := control.New(w.config())
-	if err := l.PublishStored(t.Context()); err != nil || len(w.published) > 0 {
-		t.Errorf("a new store has routes: %v, %v", w.published, err)
-	}
-	id := w.ready(l)
-	w.published = nil
+	id := w.ready(control.New(w.config()))
 	calls := len(w.aws.Faults().Calls())
-	if err := control.New(w.config()).PublishStored(t.Context()); err != nil {
-		t.Fatal(err)
+	start := func() postern.Routes {
+		w.published = nil
+		if err := control.New(w.config()).PublishStored(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return w.routes()
 	}
-	if _, ok := w.routes().Endpoints[id]; !ok || len(w.aws.Faults().Calls()) != calls {
-		t.Errorf("published %v", w.routes())
+	if _, ok := start().Endpoints[id]; !ok {
+		t.Errorf("a restart refuses who was let in: %v", w.routes())
+	}
+	w.removeAccount() // and the process dies before anything follows from it
+	if r := start(); r.Revision == 0 || len(r.Endpoints) > 0 {
+		t.Errorf("a restart lets in who was revoked: %v", r)
+	}
+	if len(w.aws.Faults().Calls()) != calls {
+		t.Error("AWS was asked")
 	}
 }

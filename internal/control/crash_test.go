@@ -64,13 +64,13 @@ func TestACrashAnywhereConverges(t *testing.T) {
 			id := w.create()
 			w.claim(id)
 			run()
-			return fmt.Sprint(w.endpoint(id).State, w.connection(id), w.allowed(), w.routes().Endpoints[id].Hosts)
+			return fmt.Sprint(w.endpoint(id).State, w.connection(id), w.allowed(), w.routes().Endpoints[id].Hosts, count(w.actions(0), "connection.accepted"))
 		},
 		"account removal": func(w *world, run func()) string {
 			id := w.ready(control.New(w.config()))
 			w.removeAccount()
 			run()
-			return fmt.Sprint(w.endpoint(id).ID, w.connection(id), w.allowed(), len(w.routes().Endpoints))
+			return fmt.Sprint(w.endpoint(id).ID, w.connection(id), w.allowed(), len(w.routes().Endpoints), count(w.actions(0), "connection.rejected"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -66,10 +66,12 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
+// String is the end of the log.
 func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.buf.String()
+	all := b.buf.String()
+	return all[max(0, len(all)-4000):]
 }
 
 func newWorld(t *testing.T) *world {
@@ -109,7 +111,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.start(localaws.Config{World: made, Clock: w.clock, Timing: localaws.Timing{Available: time.Second, DNS: -1, Delete: time.Second, Linger: 5 * time.Second}}, vendor)
+	w.start(localaws.Config{World: made, Clock: w.clock, Timing: localaws.Timing{Available: 2 * time.Second, DNS: -1, Delete: time.Second, Linger: 5 * time.Second}}, vendor)
 	if w.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "postern.db")); err != nil {
 		t.Fatal(err)
 	}

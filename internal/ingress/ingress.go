@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -85,7 +86,43 @@ func (in *Ingress) Apply(r postern.Routes) (bool, error) {
 	in.table.Store(t)
 	in.metrics.revision.Set(float64(t.revision))
 	in.engine.Recheck()
+	in.awaitDrain(t)
 	return true, nil
+}
+
+// awaitDrain judges the open connections once more at the next deadline of a
+// host that is no longer public.
+func (in *Ingress) awaitDrain(t *table) {
+	now := time.Now()
+	var next time.Time
+	for _, h := range t.hosts {
+		if u := h.drain.Until; u.After(now) && (next.IsZero() || u.Before(next)) {
+			next = u
+		}
+	}
+	if next.IsZero() {
+		return
+	}
+	time.AfterFunc(next.Sub(now), func() {
+		in.applying.Lock()
+		defer in.applying.Unlock()
+		if in.table.Load() != t {
+			return // the table that replaced it has its own deadlines
+		}
+		in.engine.Recheck()
+		in.awaitDrain(t)
+	})
+}
+
+// Withdraw takes the table out of force and cuts the open connections:
+// everything is refused until the next [Ingress.Apply], which may be of any
+// revision.
+func (in *Ingress) Withdraw() {
+	in.applying.Lock()
+	defer in.applying.Unlock()
+	in.table.Store(nil)
+	in.metrics.revision.Set(0)
+	in.engine.Recheck()
 }
 
 // Revision is that of the table in force; false while there is none.

@@ -1,6 +1,8 @@
 package ingress
 
 import (
+	"time"
+
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/proxyproto"
 	"github.com/postern-net/postern/internal/relay"
@@ -51,7 +53,8 @@ func (in *Ingress) MatchPrivate(a *relay.Arrival) relay.Verdict {
 }
 
 // MatchPublic judges a connection that came over the internet: the host must
-// be public. One that a load balancer says came through an endpoint has no
+// be public. One that was open when the host stopped being public may live on
+// until the drain's deadline, when it is judged again and cut. One that a load balancer says came through an endpoint has no
 // business here.
 func (in *Ingress) MatchPublic(a *relay.Arrival) relay.Verdict {
 	if a.Proxy.VPCEndpointID != "" {
@@ -69,7 +72,7 @@ func (in *Ingress) MatchPublic(a *relay.Arrival) relay.Verdict {
 	if !ok {
 		return deny(postern.DenyUnknownHost)
 	}
-	if !h.public {
+	if !h.public && !(a.At.Before(h.drain.Before) && time.Now().Before(h.drain.Until)) {
 		return relay.Verdict{Deny: postern.DenyNotPublic, Organization: h.organization}
 	}
 	return admit(a, h, h.organization)

@@ -20,6 +20,7 @@ type host struct {
 	tenant       string // "" for a host that organizations share
 	organization string
 	public       bool
+	drain        postern.Drain
 	backends     []netip.AddrPort
 }
 
@@ -49,7 +50,7 @@ func compile(r postern.Routes) (*table, error) {
 				es.Add(postern.Invalid(fmt.Sprintf("%s.backends[%d]", at, i), b.String(), "not an address with a port", "give a backend as 10.0.1.5:443"))
 			}
 		}
-		t.hosts[name] = host{tenant: h.Tenant, organization: h.Organization, public: h.Public, backends: slices.Clone(h.Backends)}
+		t.hosts[name] = host{tenant: h.Tenant, organization: h.Organization, public: h.Public, drain: h.Drain, backends: slices.Clone(h.Backends)}
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.Endpoints)) {
 		e, at := r.Endpoints[id], fmt.Sprintf("endpoints[%q]", id)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// bucketClass is how an action is throttled; each has a bucket of its own. The numbers are AWS's
-// ("Request throttling for the Amazon EC2 API").
+// bucketClass is how an action is throttled; at EC2 each has a bucket of its
+// own. The numbers are AWS's ("Request throttling for the Amazon EC2 API").
 type bucketClass struct {
 	capacity float64
 	refill   float64 // tokens per second
@@ -17,6 +17,7 @@ var (
 	writeBucket    = bucketClass{50, 5}
 	endpointBucket = bucketClass{4, 0.3} // creation, modification and deletion of endpoints
 	serviceBucket  = bucketClass{10, 1}  // of services, and accepting and rejecting
+	route53Bucket  = bucketClass{5, 5}   // all of an account's requests together (Route 53 quotas)
 )
 
 // buckets holds a token bucket for each account, region and action.
@@ -36,6 +37,9 @@ func (b *buckets) take(c *call, class bucketClass) bool {
 		return true
 	}
 	key := c.caller.account + " " + c.region + " " + c.action
+	if c.service == serviceRoute53 {
+		key = c.caller.account + " " + serviceRoute53
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.full == nil {

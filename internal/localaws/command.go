@@ -18,7 +18,7 @@ func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "localaws --world FILE",
 		Short: "Run the stand-in for AWS alone",
-		Long: `Run the stand-in for AWS alone: EC2's PrivateLink actions and STS on one address,
+		Long: `Run the stand-in for AWS alone: EC2's PrivateLink actions, Route 53 and STS on one address,
 for the AWS CLI and every SDK, and a data path that forwards real bytes from
 available endpoints to the targets of their load balancers.
 
@@ -55,7 +55,7 @@ clients at it with AWS_ENDPOINT_URL or --endpoint-url.
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:4566", "address of the API")
 	cmd.Flags().Uint16Var(&cfg.DNS.Port, "dns-port", 0, "port of the VPCs' resolvers (default: there are none)")
 	cmd.Flags().StringVar(&public, "public-resolver", "", "address of a public resolver on the same port (default: there is none)")
-	cmd.Flags().BoolVar(&cfg.Throttle, "throttle", false, "enforce EC2's token buckets")
+	cmd.Flags().BoolVar(&cfg.Throttle, "throttle", false, "enforce the token buckets of EC2 and Route 53")
 	cmd.Flags().BoolVar(&cfg.AllowFaults, "allow-faults", false, "let calls be broken by /_localaws/")
 	_ = cmd.MarkFlagRequired("world") // it is there
 	return cmd

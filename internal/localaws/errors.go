@@ -10,6 +10,9 @@ type apiError struct {
 	Code    string
 	Message string
 	Status  int
+	// documented: an InvalidChangeBatch in the shape of AWS's reference, not in
+	// the one that Route 53 sends.
+	documented bool
 }
 
 func (e *apiError) Error() string { return e.Code + ": " + e.Message }
@@ -27,7 +30,11 @@ func missing(name string) *apiError {
 	return fail("MissingParameter", "The request must contain the parameter %s", name)
 }
 
-func throttled() *apiError {
+// throttled is the refusal of a full bucket; Route 53 words it otherwise.
+func throttled(service string) *apiError {
+	if service == serviceRoute53 {
+		return fail("Throttling", "Rate exceeded")
+	}
 	return &apiError{Code: "RequestLimitExceeded", Message: "Request limit exceeded.", Status: http.StatusServiceUnavailable}
 }
 

@@ -20,7 +20,7 @@ type FaultKind string
 // The kinds of faults.
 const (
 	FaultError    FaultKind = "error"    // answers Code, Message and Status
-	FaultThrottle FaultKind = "throttle" // answers RequestLimitExceeded, 503
+	FaultThrottle FaultKind = "throttle" // answers as a full token bucket does
 	FaultDelay    FaultKind = "delay"    // waits
 	FaultDrop     FaultKind = "drop"     // resets the connection
 	FaultGarbage  FaultKind = "garbage"  // answers 200 with what is no XML
@@ -40,16 +40,19 @@ const (
 // Fault is a rule that breaks calls. Action, Account (ID or name) and Region
 // select; an empty one selects everything.
 type Fault struct {
-	ID      string        `json:"id"` // given by Add
-	Kind    FaultKind     `json:"kind"`
-	When    FaultWhen     `json:"when,omitempty"` // default: after for drop and garbage, else before
-	Action  string        `json:"action,omitempty"`
-	Account string        `json:"account,omitempty"`
-	Region  string        `json:"region,omitempty"`
-	Times   int           `json:"times,omitempty"` // how many calls; 0: until removed
+	ID      string    `json:"id"` // given by Add
+	Kind    FaultKind `json:"kind"`
+	When    FaultWhen `json:"when,omitempty"` // default: after for drop and garbage, else before
+	Action  string    `json:"action,omitempty"`
+	Account string    `json:"account,omitempty"`
+	Region  string    `json:"region,omitempty"`
+	Times   int       `json:"times,omitempty"` // how many calls; 0: until removed
+	// Code, Message and Status (default 500) of a FaultError. An
+	// InvalidChangeBatch has the shape of AWS's reference, which clients must
+	// understand besides the one that Route 53 sends.
 	Code    string        `json:"code,omitempty"`
 	Message string        `json:"message,omitempty"`
-	Status  int           `json:"status,omitempty"`   // default 500
+	Status  int           `json:"status,omitempty"`
 	Delay   time.Duration `json:"delay_ns,omitempty"` // of FaultDelay
 }
 
@@ -213,7 +216,7 @@ type faultRun struct {
 func (f *Faults) begin(c *call, accountName string) *faultRun {
 	rec := &Call{
 		ID: c.id, At: c.at, Service: c.service, Action: c.action, Account: c.caller.account, Region: c.region,
-		Parameters: c.form.Values(), State: "running",
+		Parameters: c.parameters(), State: "running",
 	}
 	run := &faultRun{faults: f, call: rec}
 	f.mu.Lock()
@@ -292,13 +295,13 @@ func (s *Server) broken(w http.ResponseWriter, run *faultRun, when FaultWhen) bo
 				panic(http.ErrAbortHandler) // the server ends: no effect, no answer
 			}
 		case FaultError:
-			e := &apiError{Code: rule.Code, Message: rule.Message, Status: rule.Status}
+			e := &apiError{Code: rule.Code, Message: rule.Message, Status: rule.Status, documented: true}
 			run.finish(e)
 			s.writeError(w, run.call.Service, run.call.ID, e)
 			return true
 		case FaultThrottle:
-			run.finish(throttled())
-			s.writeError(w, run.call.Service, run.call.ID, throttled())
+			run.finish(throttled(run.call.Service))
+			s.writeError(w, run.call.Service, run.call.ID, throttled(run.call.Service))
 			return true
 		case FaultGarbage:
 			run.mark(rule, string(FaultGarbage))

@@ -55,6 +55,7 @@ type fixture struct {
 	port     uint16 // of the load balancer
 	dnsPort  uint16
 	target   *target
+	refs     atomic.Int64 // caller references given
 }
 
 // pool is a part of the default pool, another one in parallel processes.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -32,13 +34,36 @@ const (
 // call is one verified request.
 type call struct {
 	id      string // request ID
-	service string // "ec2" or "sts"
+	service string // "ec2", "sts" or "route53"
 	action  string
 	region  string
 	caller  principal
-	form    *query.Form
+	form    *query.Form // of EC2 and STS
 	at      time.Time
+	// Of Route 53: what the path and the query string say, and the body.
+	path  map[string]string
+	query url.Values
+	body  []byte
+	alone bool // no other such call for the same hosted zone meanwhile
 }
+
+// parameters are what the caller sent, for [Faults.Calls].
+func (c *call) parameters() map[string]string {
+	if c.form != nil {
+		return c.form.Values()
+	}
+	out := maps.Clone(c.path)
+	for name, values := range c.query {
+		out[name] = strings.Join(values, ",")
+	}
+	if len(c.body) > 0 {
+		out["Body"] = string(c.body[:min(len(c.body), maxToldBody)])
+	}
+	return out
+}
+
+// maxToldBody is how much of a body [Faults.Calls] tells, in bytes.
+const maxToldBody = 16 << 10
 
 // action is how one API action is answered. run returns a pointer to the
 // response, whose element is called after the action.
@@ -75,6 +100,7 @@ func listed[T any](items []T) list[T] { return list[T]{Items: items} }
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", s.serveAPI)
+	mux.HandleFunc(route53Prefix, s.serveRoute53)
 	if s.cfg.AllowFaults {
 		s.faults.register(mux)
 	}
@@ -97,13 +123,9 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, auth.Service, id, &apiError{Code: "InvalidAction", Message: "Only POST requests are served", Status: http.StatusMethodNotAllowed})
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			s.writeError(w, auth.Service, id, &apiError{Code: "RequestEntityTooLarge", Message: fmt.Sprintf("The request is larger than %d bytes", maxBody), Status: http.StatusRequestEntityTooLarge})
-		}
-		return // else the client is gone
+	body, ok := s.readBody(w, r, auth.Service, id)
+	if !ok {
+		return
 	}
 	caller, denied := s.authenticate(r, auth, authErr, body)
 	if denied != nil {
@@ -119,8 +141,21 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, c, act)
 }
 
-// authenticate verifies the signature. EC2 and STS tell the same mistakes by
-// different codes.
+// readBody reads a request's body, or answers that it is too large.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, service, id string) ([]byte, bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		return body, true
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		s.writeError(w, service, id, &apiError{Code: "RequestEntityTooLarge", Message: fmt.Sprintf("The request is larger than %d bytes", maxBody), Status: http.StatusRequestEntityTooLarge})
+	}
+	return nil, false // else the client is gone
+}
+
+// authenticate verifies the signature. EC2 tells some mistakes by other codes
+// than the rest. Which services an address serves follows from its path.
 func (s *Server) authenticate(r *http.Request, auth sigv4.Authorization, parseErr error, body []byte) (principal, *apiError) {
 	forbidden := func(code, format string, args ...any) *apiError {
 		e := fail(code, format, args...)
@@ -128,12 +163,15 @@ func (s *Server) authenticate(r *http.Request, auth sigv4.Authorization, parseEr
 		return e
 	}
 	ec2Denied := &apiError{Code: "AuthFailure", Message: "AWS was not able to validate the provided access credentials", Status: http.StatusUnauthorized}
+	onRoute53 := strings.HasPrefix(r.URL.Path, route53Prefix)
 	switch {
 	case errors.Is(parseErr, sigv4.ErrMissing):
 		return principal{}, forbidden("MissingAuthenticationToken", "Request is missing Authentication Token")
 	case parseErr != nil:
 		return principal{}, fail("IncompleteSignature", "%v", parseErr)
-	case auth.Service != serviceEC2 && auth.Service != serviceSTS:
+	case onRoute53 && auth.Service != serviceRoute53:
+		return principal{}, forbidden("SignatureDoesNotMatch", "Credential should be scoped to correct service: 'route53', not '%s'", auth.Service)
+	case !onRoute53 && auth.Service != serviceEC2 && auth.Service != serviceSTS:
 		return principal{}, forbidden("SignatureDoesNotMatch", "Credential should be scoped to correct service: 'ec2' or 'sts', not '%s'", auth.Service)
 	}
 	p, ok := s.keys[auth.AccessKeyID]
@@ -143,7 +181,7 @@ func (s *Server) authenticate(r *http.Request, auth sigv4.Authorization, parseEr
 		}
 		return principal{}, forbidden("InvalidClientTokenId", "The security token included in the request is invalid.")
 	}
-	if _, ok := s.world.region(auth.Region); !ok {
+	if _, ok := s.world.region(auth.Region); onRoute53 && auth.Region != route53Region || !onRoute53 && !ok {
 		return principal{}, forbidden("SignatureDoesNotMatch", "Credential should be scoped to a valid region, not '%s'.", auth.Region)
 	}
 	err := auth.Verify(r, body, p.key.Secret, s.now())
@@ -186,6 +224,15 @@ func (s *Server) parse(auth sigv4.Authorization, caller principal, body []byte) 
 func (s *Server) answer(w http.ResponseWriter, c *call, act action) {
 	acc, _ := s.world.account(c.caller.account)
 	run := s.faults.begin(c, acc.Name)
+	if c.alone {
+		zone := c.caller.account + " " + c.path["Id"]
+		if !s.busy.enter(zone) {
+			run.finish(priorRequest())
+			s.writeError(w, c.service, c.id, priorRequest())
+			return
+		}
+		defer s.busy.leave(zone)
+	}
 	if s.broken(w, run, BeforeCommit) {
 		return
 	}
@@ -208,7 +255,7 @@ func (s *Server) run(c *call, act action) (replier, *apiError) {
 		return nil, internalError()
 	}
 	if s.cfg.Throttle && !s.buckets.take(c, act.bucket) {
-		return nil, throttled()
+		return nil, throttled(c.service)
 	}
 	if c.service == serviceEC2 {
 		dry, _, err := c.form.Bool("DryRun")
@@ -247,8 +294,16 @@ func (c *call) known() error {
 func (s *Server) writeReply(w http.ResponseWriter, c *call, res replier) {
 	res.stamp(c.id)
 	ns := namespaceEC2
-	if c.service == serviceSTS {
+	status := http.StatusOK
+	switch c.service {
+	case serviceSTS:
 		ns = namespaceSTS
+	case serviceRoute53:
+		ns = namespaceRoute53
+	}
+	if created, ok := res.(interface{ location() string }); ok {
+		status = http.StatusCreated
+		w.Header().Set("Location", created.location())
 	}
 	var b bytes.Buffer
 	b.WriteString(xml.Header)
@@ -258,7 +313,7 @@ func (s *Server) writeReply(w http.ResponseWriter, c *call, res replier) {
 		s.writeError(w, c.service, c.id, internalError())
 		return
 	}
-	s.write(w, c.id, http.StatusOK, b.Bytes())
+	s.write(w, c.id, status, b.Bytes())
 }
 
 type ec2Error struct {
@@ -268,22 +323,32 @@ type ec2Error struct {
 	RequestID string   `xml:"RequestID"`
 }
 
-type stsError struct {
-	XMLName   xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ ErrorResponse"`
-	Type      string   `xml:"Error>Type"`
-	Code      string   `xml:"Error>Code"`
-	Message   string   `xml:"Error>Message"`
-	RequestID string   `xml:"RequestId"`
+// faultError is how the services other than EC2 tell an error.
+type faultError struct {
+	XMLName   xml.Name
+	Type      string `xml:"Error>Type"` // whose fault it is: Sender's or Receiver's
+	Code      string `xml:"Error>Code"`
+	Message   string `xml:"Error>Message"`
+	RequestID string `xml:"RequestId"`
+}
+
+func newFaultError(namespace, id string, e *apiError) any {
+	kind := "Sender"
+	if e.Status >= http.StatusInternalServerError {
+		kind = "Receiver"
+	}
+	return faultError{XMLName: xml.Name{Space: namespace, Local: "ErrorResponse"}, Type: kind, Code: e.Code, Message: e.Message, RequestID: id}
 }
 
 func (s *Server) writeError(w http.ResponseWriter, service, id string, e *apiError) {
-	var v any = ec2Error{Code: e.Code, Message: e.Message, RequestID: id}
-	if service == serviceSTS {
-		kind := "Sender"
-		if e.Status >= http.StatusInternalServerError {
-			kind = "Receiver"
-		}
-		v = stsError{Type: kind, Code: e.Code, Message: e.Message, RequestID: id}
+	var v any
+	switch service {
+	case serviceSTS:
+		v = newFaultError(namespaceSTS, id, e)
+	case serviceRoute53:
+		v = newRoute53Error(id, e)
+	default:
+		v = ec2Error{Code: e.Code, Message: e.Message, RequestID: id}
 	}
 	data, err := xml.Marshal(v)
 	if err != nil {

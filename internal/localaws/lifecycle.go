@@ -9,10 +9,16 @@ import (
 // nextDue is when something changes by itself; zero: nothing will.
 func (st *state) nextDue() time.Time {
 	var due time.Time
-	for _, e := range st.Endpoints {
-		if !e.Due.IsZero() && (due.IsZero() || e.Due.Before(due)) {
-			due = e.Due
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (due.IsZero() || t.Before(due)) {
+			due = t
 		}
+	}
+	for _, e := range st.Endpoints {
+		sooner(e.Due)
+	}
+	for _, c := range st.Changes {
+		sooner(c.Due)
 	}
 	return due
 }
@@ -20,8 +26,9 @@ func (st *state) nextDue() time.Time {
 // advance makes every change that is due. An accepted endpoint becomes
 // available, a deleting one is deleted and vanishes after a while, and a
 // provider's list forgets a rejected one, which stays with its owner until he
-// deletes it.
+// deletes it. Changes of hosted zones reach the resolvers.
 func (st *state) advance(now time.Time, linger time.Duration) {
+	st.publish(now)
 	for id, e := range st.Endpoints {
 		for !e.Due.IsZero() && !e.Due.After(now) {
 			due := e.Due

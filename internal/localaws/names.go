@@ -43,10 +43,11 @@ func (s *Server) startResolvers(ctx context.Context) error {
 	if s.cfg.DNS.Port == 0 {
 		return nil
 	}
-	start := func(at netip.Addr, clients netip.Prefix) error {
+	start := func(at netip.Addr, clients netip.Prefix, private ...vpcdns.Source) error {
 		r, err := vpcdns.Listen(ctx, vpcdns.Config{
 			Addr: netip.AddrPortFrom(at, s.cfg.DNS.Port), Clients: clients,
-			Sources: []vpcdns.Source{s.endpointNames}, Upstream: s.authoritative, Logger: s.log,
+			Sources:  append(private, s.endpointNames, s.publicZones),
+			Upstream: s.authoritative, Clock: s.now, Logger: s.log,
 		})
 		if err != nil {
 			return err
@@ -55,7 +56,7 @@ func (s *Server) startResolvers(ctx context.Context) error {
 		return nil
 	}
 	for _, v := range s.world.VPCs {
-		if err := start(v.Resolver(), v.CIDR); err != nil {
+		if err := start(v.Resolver(), v.CIDR, s.privateZones(v.ID)); err != nil {
 			return fmt.Errorf("%s: %w", v.ID, err)
 		}
 	}
@@ -94,10 +95,10 @@ func (s *Server) authoritative(name string) (netip.AddrPort, bool) {
 
 // endpointNames answers below vpce.amazonaws.com: public names, private
 // addresses, to everyone, as AWS does.
-func (s *Server) endpointNames(name string) (vpcdns.Answer, bool) {
+func (s *Server) endpointNames(q dns.Question) (vpcdns.Answer, bool) {
 	apex := ""
 	for _, a := range []string{"vpce.amazonaws.com.", "vpce.amazonaws.com.cn."} {
-		if name == a || strings.HasSuffix(name, "."+a) {
+		if q.Name == a || strings.HasSuffix(q.Name, "."+a) {
 			apex = a
 		}
 	}
@@ -105,19 +106,31 @@ func (s *Server) endpointNames(name string) (vpcdns.Answer, bool) {
 		return vpcdns.Answer{}, false
 	}
 	st := s.state.Load()
-	first, domain, _ := strings.Cut(name, ".")
-	if svc := st.Services[first]; svc != nil && name == serviceDomain(svc.Region, svc.ID)+"." {
-		return vpcdns.Answer{Zone: name, Exists: true, TTL: endpointTTL}, true
+	first, _, _ := strings.Cut(q.Name, ".")
+	if svc := st.Services[first]; svc != nil && q.Name == serviceDomain(svc.Region, svc.ID)+"." {
+		return vpcdns.Answer{Exists: true, Authority: vpcdns.NegativeSOA(q.Name)}, true
 	}
-	const idLength = len("vpce-") + 17
-	if len(first) > idLength {
-		if e := st.Endpoints[first[:idLength]]; e != nil && domain == serviceDomain(e.ServiceRegion, e.ServiceID)+"." {
-			if addrs := s.resolvable(e, name); addrs != nil {
-				return vpcdns.Answer{Zone: domain, Exists: true, Addresses: addrs, TTL: endpointTTL}, true
-			}
+	if e := endpointNamed(st, q.Name); e != nil {
+		if addrs := s.resolvable(e, q.Name); addrs != nil {
+			domain := serviceDomain(e.ServiceRegion, e.ServiceID) + "."
+			return vpcdns.Answer{Exists: true, Records: vpcdns.Addresses(q, addrs, endpointTTL), Authority: vpcdns.NegativeSOA(domain)}, true
 		}
 	}
-	return vpcdns.Answer{Zone: apex}, true
+	return vpcdns.Answer{Authority: vpcdns.NegativeSOA(apex)}, true
+}
+
+// endpointNamed is the endpoint that a name may be one of, or nil.
+func endpointNamed(st *state, name string) *endpoint {
+	const idLength = len("vpce-") + 17
+	first, domain, _ := strings.Cut(name, ".")
+	if len(first) <= idLength {
+		return nil
+	}
+	e := st.Endpoints[first[:idLength]]
+	if e == nil || domain != serviceDomain(e.ServiceRegion, e.ServiceID)+"." {
+		return nil
+	}
+	return e
 }
 
 // resolvable are the addresses of one of the endpoint's names, or nil when

@@ -22,7 +22,7 @@ type Config struct {
 	Listen    string // of the API; "": "127.0.0.1:0"
 	DNS       DNS
 	Timing    Timing
-	// Throttle enforces the token buckets of the EC2 API.
+	// Throttle enforces the token buckets of the EC2 API and Route 53's.
 	Throttle bool
 	// AllowFaults opens /_localaws/ on the API's address, by which anybody
 	// who reaches it may break calls.
@@ -49,6 +49,7 @@ type Timing struct {
 	DNS       time.Duration // DnsEntries are empty until then; default 200 ms
 	Delete    time.Duration // from deleting to deleted; default 300 ms
 	Linger    time.Duration // deleted rows, and rejected ones at the provider's, stay listed; default 5 min
+	Change    time.Duration // a hosted zone's change is PENDING, and not answered yet; default 300 ms
 	// HiddenDescribes is how many listings lack a new endpoint, on either
 	// side; default 0. AWS is eventually consistent.
 	HiddenDescribes int
@@ -67,6 +68,7 @@ func (t Timing) withDefaults() Timing {
 	set(&t.DNS, 200*time.Millisecond)
 	set(&t.Delete, 300*time.Millisecond)
 	set(&t.Linger, 5*time.Minute)
+	set(&t.Change, 300*time.Millisecond)
 	return t
 }
 
@@ -80,11 +82,13 @@ type Server struct {
 	faults *Faults
 	keys   map[string]principal
 
-	ec2, sts map[string]action
-	buckets  buckets
-	hidden   hiding
-	names    names
-	fabric   fabric
+	ec2, sts, route53 map[string]action
+
+	buckets buckets
+	hidden  hiding
+	busy    busyZones
+	names   names
+	fabric  fabric
 
 	mu    sync.Mutex // held by whoever changes the state
 	state atomic.Pointer[state]
@@ -126,7 +130,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, world: &cfg.World, timing: cfg.Timing.withDefaults(), log: cfg.Logger, now: cfg.Clock,
-		faults: newFaults(), keys: principals(&cfg.World), ec2: ec2Actions(), sts: stsActions(),
+		faults: newFaults(), keys: principals(&cfg.World), ec2: ec2Actions(), sts: stsActions(), route53: route53Actions(),
 		wake: make(chan struct{}, 1),
 	}
 	s.names.zones = canonicalZones(cfg.DNS.Zones)
@@ -230,6 +234,15 @@ func (s *Server) shutdown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fabric.close()
+}
+
+// FlushResolvers makes every resolver forget the public answers that it keeps
+// until their TTL has passed. At AWS nobody can; tests, and people who want to
+// see the next step at once, may.
+func (s *Server) FlushResolvers() {
+	for _, r := range s.resolvers {
+		r.Flush()
+	}
 }
 
 // EndpointURL is where SDKs and the AWS CLI find the API, for every service

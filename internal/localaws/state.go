@@ -29,6 +29,8 @@ type state struct {
 	Endpoints map[string]*endpoint      `json:"endpoints"`
 	Groups    map[string]*securityGroup `json:"security_groups"`
 	Tokens    map[string]clientToken    `json:"client_tokens"`
+	Zones     map[string]*hostedZone    `json:"hosted_zones"`
+	Changes   map[string]*zoneChange    `json:"zone_changes"`
 }
 
 // service is an endpoint service.
@@ -139,6 +141,7 @@ func newState() *state {
 	return &state{
 		Version: stateVersion, Seeded: map[string]bool{}, Services: map[string]*service{},
 		Endpoints: map[string]*endpoint{}, Groups: map[string]*securityGroup{}, Tokens: map[string]clientToken{},
+		Zones: map[string]*hostedZone{}, Changes: map[string]*zoneChange{},
 	}
 }
 
@@ -148,6 +151,8 @@ func (st *state) clone() *state {
 		Services:  make(map[string]*service, len(st.Services)),
 		Endpoints: make(map[string]*endpoint, len(st.Endpoints)),
 		Groups:    make(map[string]*securityGroup, len(st.Groups)),
+		Zones:     make(map[string]*hostedZone, len(st.Zones)),
+		Changes:   make(map[string]*zoneChange, len(st.Changes)),
 	}
 	for id, s := range st.Services {
 		n := *s
@@ -164,6 +169,15 @@ func (st *state) clone() *state {
 		n := *g
 		n.Rules, n.Tags = slices.Clone(g.Rules), maps.Clone(g.Tags)
 		c.Groups[id] = &n
+	}
+	for id, z := range st.Zones {
+		n := *z
+		n.Authorized, n.Tags = slices.Clone(z.Authorized), maps.Clone(z.Tags)
+		c.Zones[id] = &n
+	}
+	for id, ch := range st.Changes {
+		n := *ch
+		c.Changes[id] = &n
 	}
 	return c
 }
@@ -242,6 +256,13 @@ func (st *state) fits(w *World) error {
 	for _, g := range st.Groups {
 		if _, ok := w.vpc(g.VPC); !ok {
 			return fmt.Errorf("security group %s is in %s, which the world lacks", g.ID, g.VPC)
+		}
+	}
+	for _, z := range st.Zones {
+		for _, v := range z.Now.VPCs {
+			if _, ok := w.vpc(v.ID); !ok {
+				return fmt.Errorf("hosted zone %s is associated with %s, which the world lacks", z.ID, v.ID)
+			}
 		}
 	}
 	return nil

@@ -60,19 +60,21 @@ func (v *validation) owner(at, account, region string) {
 	}
 }
 
-// zones checks that zones exist in a region and are named once.
-func (v *validation) zones(field, region string, ids []string) {
+// zone checks that a region has a zone.
+func (v *validation) zone(field, region, id string) {
 	r, ok := v.w.region(region)
-	for i, id := range ids {
-		at := field + "[" + strconv.Itoa(i) + "]"
-		if e := postern.CheckZoneID(at, id); e != nil {
-			v.es.Add(e)
-		} else if ok && !slices.Contains(r.ZoneIDs, id) {
-			v.invalid(at, id, "not a zone of "+region, "use one of its availability_zone_ids")
-		}
-		if slices.Contains(ids[:i], id) {
-			v.invalid(at, id, "named twice", "one subnet or node per Availability Zone")
-		}
+	if e := postern.CheckZoneID(field, id); e != nil {
+		v.es.Add(e)
+	} else if ok && !slices.Contains(r.ZoneIDs, id) {
+		v.invalid(field, id, "not a zone of "+region, "use one of its availability_zone_ids")
+	}
+}
+
+// zoneOnce checks the i-th of a list's zones, which are named once each.
+func (v *validation) zoneOnce(field, region string, i int, ids []string) {
+	v.zone(field, region, ids[i])
+	if slices.Contains(ids[:i], ids[i]) {
+		v.invalid(field, ids[i], "named twice", "name each Availability Zone once")
 	}
 }
 
@@ -112,7 +114,9 @@ func (v *validation) regions() {
 			v.invalid(at+".name", r.Name, "named twice", "name it once")
 		}
 		v.seen[r.Name] = true
-		v.zones(at+".availability_zone_ids", r.Name, r.ZoneIDs)
+		for j := range r.ZoneIDs {
+			v.zoneOnce(fmt.Sprintf("%s.availability_zone_ids[%d]", at, j), r.Name, j, r.ZoneIDs)
+		}
 		if n := len(r.ZoneIDs); n == 0 || n > 26 {
 			v.invalid(at+".availability_zone_ids", strconv.Itoa(n), "not between 1 and 26 zones", "list the region's zone IDs")
 		}
@@ -134,11 +138,11 @@ func (v *validation) vpcs() {
 				v.invalid(at+".cidr", n.CIDR.String(), fmt.Sprintf("overlaps vpcs[%d]", j), "give each VPC a network of its own")
 			}
 		}
-		var zones []string
 		for j, s := range n.Subnets {
 			at := fmt.Sprintf("%s.subnets[%d]", at, j)
 			v.id(at+".id", s.ID, subnetID, "use subnet- and 17 hexadecimal digits")
-			zones = append(zones, s.ZoneID)
+			// Several subnets may share a zone.
+			v.zone(at+".availability_zone_id", n.Region, s.ZoneID)
 			if !v.network(at+".cidr", s.CIDR) {
 				continue
 			}
@@ -151,16 +155,6 @@ func (v *validation) vpcs() {
 				}
 			}
 		}
-		v.subnetZones(at+".subnets", n.Region, zones)
-	}
-}
-
-// subnetZones checks that zones exist; several subnets may share a zone.
-func (v *validation) subnetZones(field, region string, ids []string) {
-	for i, id := range ids {
-		if !slices.Contains(ids[:i], id) {
-			v.zones(field, region, []string{id})
-		}
 	}
 }
 
@@ -168,7 +162,11 @@ func (v *validation) network(field string, p netip.Prefix) bool {
 	if p.IsValid() && p.Addr().Is4() && p.Masked() == p && p.Bits() >= 8 && p.Bits() <= 28 {
 		return true
 	}
-	v.invalid(field, p.String(), "not an IPv4 network between /8 and /28 without host bits", `write it as "127.80.0.0/20"`)
+	value := ""
+	if p.IsValid() {
+		value = p.String()
+	}
+	v.invalid(field, value, "not an IPv4 network between /8 and /28 without host bits", `write it as "127.80.0.0/20"`)
 	return false
 }
 
@@ -180,11 +178,11 @@ func (v *validation) loadBalancers() {
 		if m := lbARN.FindStringSubmatch(l.ARN); m != nil && (m[2] != l.Region || m[3] != l.Account) {
 			v.invalid(at+".arn", l.ARN, "names another region or account than the load balancer's", "make them agree")
 		}
-		v.zones(at+".nodes", l.Region, l.zoneIDs())
 		if len(l.Nodes) == 0 {
 			v.invalid(at+".nodes", "", "no node", "list at least one zone")
 		}
 		for j, n := range l.Nodes {
+			v.zoneOnce(fmt.Sprintf("%s.nodes[%d].availability_zone_id", at, j), l.Region, j, l.zoneIDs())
 			if n.Address.IsValid() && !n.Address.Is4() {
 				v.invalid(fmt.Sprintf("%s.nodes[%d].address", at, j), n.Address.String(), "not an IPv4 address", "PrivateLink reaches targets by IPv4 here")
 			}

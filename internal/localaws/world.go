@@ -1,14 +1,12 @@
 package localaws
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 
-	"github.com/goccy/go-yaml"
+	"github.com/postern-net/postern/internal/strictyaml"
 )
 
 // World is what exists before anybody calls the API: accounts, regions,
@@ -101,39 +99,31 @@ type EndpointService struct {
 	SupportedRegions []string `yaml:"supported_regions,omitempty"`
 }
 
-// LoadWorld reads and validates a world file. Unknown keys are errors that
-// name the line.
+// LoadWorld reads and validates a world file. Every problem in it is in the
+// returned [*strictyaml.Error], with its line.
 func LoadWorld(path string) (World, error) {
-	data, err := os.ReadFile(path)
+	data, err := strictyaml.Read(path)
 	if err != nil {
 		return World{}, fmt.Errorf("world file: %w", err)
 	}
-	w, err := decodeWorld(data)
+	var w World
+	doc, err := strictyaml.Decode(path, data, &w, strictyaml.Options{
+		Kind:  "world file",
+		Start: "start from the one that every sandbox writes, world.yaml",
+	})
 	if err != nil {
-		return World{}, fmt.Errorf("world file %s: %w", path, err)
+		return World{}, err
 	}
 	if err := w.Validate(); err != nil {
-		return World{}, fmt.Errorf("world file %s: %w", path, err)
+		return World{}, doc.Locate(err)
 	}
 	return w, nil
-}
-
-// decodeWorld turns the panics of the YAML library, which some malformed tags
-// cause, into errors.
-func decodeWorld(data []byte) (w World, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("malformed YAML: %v", p)
-		}
-	}()
-	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&w)
-	return w, err
 }
 
 // Write stores the world as a file that LoadWorld reads, readable by its owner
 // only, for it holds secrets.
 func (w World) Write(path string) error {
-	data, err := yaml.Marshal(w)
+	data, err := strictyaml.Encode(w)
 	if err != nil {
 		return fmt.Errorf("world file: %w", err)
 	}

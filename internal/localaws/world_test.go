@@ -89,13 +89,48 @@ func TestANodeNeedsNoAddress(t *testing.T) {
 	}
 }
 
+// Each problem of a world file, of its form and of its rules, has its line.
 func TestWorldFileIsStrict(t *testing.T) {
+	const good = `accounts:
+  - {id: "111122223333", name: platform, access_keys: []}
+regions:
+  - name: us-east-1
+    availability_zone_ids: [use1-az1, use1-az2]
+vpcs:
+  - id: vpc-00000000
+    account: "111122223333"
+    region: us-east-1
+    cidr: 127.80.0.0/20
+    default_security_group: sg-00000000
+    subnets:
+      - {id: subnet-00000000, availability_zone_id: use1-az1, cidr: 127.80.0.0/24}
+      - {id: subnet-00000001, availability_zone_id: use1-az1, cidr: 127.80.1.0/24}
+`
 	path := filepath.Join(t.TempDir(), "world.yaml")
-	if err := os.WriteFile(path, []byte("accounts: []\nregions:\n- name: us-east-1\n  zones: [use1-az1]\nvpcs: []\n"), 0o600); err != nil {
+	load := func(text string) error {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := localaws.LoadWorld(path)
+		return err
+	}
+	if err := load(good); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := localaws.LoadWorld(path); err == nil || !strings.Contains(err.Error(), "[4:3]") || !strings.Contains(err.Error(), "zones") {
-		t.Errorf("got %v", err)
+	for _, c := range []struct{ old, with, want string }{
+		{"availability_zone_ids: [", "zones: [", `:5:5: regions[0].zones: unknown key; the keys here are availability_zone_ids, name`},
+		{"regions:", "regons:", `:3:1: regons: unknown key; did you mean "regions"?`},
+		{"use1-az2]", "us-east-1b]", `:5:39: regions[0].availability_zone_ids[1]: an Availability Zone name`},
+		{"use1-az2]", "use1-az1]", `:5:39: regions[0].availability_zone_ids[1]: named twice`},
+		{"az1, cidr: 127.80.1", "az3, cidr: 127.80.1", `:14:53: vpcs[0].subnets[1].availability_zone_id: not a zone of us-east-1 (got "use1-az3")`},
+		{"cidr: 127.80.0.0/20", "cidr: 127.80.0.0", `:10:11: vpcs[0].cidr: not a network such as "10.0.1.0/24" (got "127.80.0.0")`},
+		{"    cidr: 127.80.0.0/20\n", "", `:7:5: vpcs[0].cidr: missing; write it as "127.80.0.0/20"`},
+		{good, "", `: an empty file; start from the one that every sandbox writes, world.yaml`},
+	} {
+		if err := load(strings.Replace(good, c.old, c.with, 1)); err == nil || !strings.Contains(err.Error(), path+c.want) {
+			t.Errorf("%q instead of %q:\ngot  %v\nwant %s", c.with, c.old, err, path+c.want)
+		}
 	}
 	if _, err := localaws.LoadWorld(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)

@@ -15,6 +15,7 @@ type Desired struct {
 	Tenants   []postern.Tenant
 	Accounts  []postern.Account
 	Endpoints []postern.Endpoint
+	Cutovers  []postern.Cutover // the current one of each tenant that has one
 }
 
 // Observed is what one look at the cloud found.
@@ -40,6 +41,7 @@ type Rules struct {
 	// MissingGrace is how long an endpoint may be absent from AWS's listings,
 	// which are eventually consistent, before it counts as deleted.
 	MissingGrace time.Duration
+	Cutover      CutoverRules
 }
 
 // ActionKind names what an [Action] does.

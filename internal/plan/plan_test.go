@@ -14,7 +14,7 @@ import (
 
 // thePlatform has two segments: na with two regions, eu with one.
 func thePlatform() *postern.Platform {
-	region := func(id string, last string) postern.Region {
+	region := func(id, last string) postern.Region {
 		return postern.Region{
 			ID: id, ServiceName: "com.amazonaws.vpce." + id + ".vpce-svc-0000000000000000" + last, AvailabilityZones: []string{"use1-az1"},
 			Backends: map[string][]netip.AddrPort{"govern": {netip.MustParseAddrPort("10.0.0." + last + ":443")}},
@@ -74,29 +74,39 @@ func TestPrincipals(t *testing.T) {
 		{
 			"allowed in every region of the tenants' segment",
 			plan.Desired{Tenants: tenants, Accounts: []postern.Account{account(one, "a")}},
-			everywhere(), []string{"allow-principal us-east-1 " + principal(one), "allow-principal us-west-2 " + principal(one)}, false,
+			everywhere(),
+			[]string{"allow-principal us-east-1 " + principal(one), "allow-principal us-west-2 " + principal(one)},
+			false,
 		},
 		{"nothing to do", plan.Desired{Tenants: tenants, Accounts: []postern.Account{account(two, "b")}}, map[string]plan.Service{
 			"us-east-1": {}, "us-west-2": {}, "eu-west-1": {Principals: []string{principal(two)}},
 		}, nil, false},
 		{"strangers stay", plan.Desired{Tenants: tenants}, everywhere(principal(one), "*"), nil, false},
 		{
-			"an account without a tenant in the segment", plan.Desired{Tenants: tenants[1:], Accounts: []postern.Account{account(one, "a")}},
+			"an account without a tenant in the segment",
+			plan.Desired{Tenants: tenants[1:], Accounts: []postern.Account{account(one, "a")}},
 			everywhere(principal(one)),
-			[]string{"disallow-principal eu-west-1 " + principal(one), "disallow-principal us-east-1 " + principal(one), "disallow-principal us-west-2 " + principal(one)}, false,
+			[]string{"disallow-principal eu-west-1 " + principal(one), "disallow-principal us-east-1 " + principal(one), "disallow-principal us-west-2 " + principal(one)},
+			false,
 		},
 		{
-			"a region that was not observed is left alone", plan.Desired{Tenants: tenants, Accounts: []postern.Account{account(one, "a")}},
-			without(everywhere(), "us-east-1"), []string{"allow-principal us-west-2 " + principal(one)}, false,
+			"a region that was not observed is left alone",
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{account(one, "a")}},
+			without(everywhere(), "us-east-1"),
+			[]string{"allow-principal us-west-2 " + principal(one)},
+			false,
 		},
 		{
-			"removal waits for the endpoints", plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Endpoints: []postern.Endpoint{held}},
+			"removal waits for the endpoints",
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Endpoints: []postern.Endpoint{held}},
 			everywhere(principal(one)), nil, false,
 		},
 		{
-			"then takes the principal off", plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}},
+			"then takes the principal off",
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}},
 			everywhere(principal(one)),
-			[]string{"disallow-principal eu-west-1 " + principal(one), "disallow-principal us-east-1 " + principal(one), "disallow-principal us-west-2 " + principal(one)}, false,
+			[]string{"disallow-principal eu-west-1 " + principal(one), "disallow-principal us-east-1 " + principal(one), "disallow-principal us-west-2 " + principal(one)},
+			false,
 		},
 		{"then the account is forgotten", plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}}, everywhere(), nil, true},
 		{"but not while a region is unknown", plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}}, without(everywhere(), "eu-west-1"), nil, false},

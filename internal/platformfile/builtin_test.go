@@ -11,6 +11,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/platformfile"
+	"github.com/postern-net/postern/internal/strictyaml"
 )
 
 // The seeds' tables, typed from them a second time: the built-in file is right
@@ -98,7 +99,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	large := filepath.Join(dir, "large.yaml")
-	for name, content := range map[string][]byte{mine: b, large: make([]byte, platformfile.MaxSize+1)} {
+	for name, content := range map[string][]byte{mine: b, large: make([]byte, strictyaml.MaxSize+1)} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,6 @@
 // and column, and all of them are reported at once. The keys are documented in
 // docs/platform-file.md.
 //
-// The package knows files and positions; what a platform must be is decided in
-// the domain package.
+// What a platform must be is decided in the domain package, and how strict YAML
+// is read in strictyaml.
 package platformfile

@@ -14,6 +14,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/platformfile"
+	"github.com/postern-net/postern/internal/strictyaml"
 )
 
 // good is a small platform file; its lines are numbered in the test below.
@@ -61,43 +62,13 @@ func TestParseRefuses(t *testing.T) {
 		name, old, with string
 		want            string
 	}{
+		// The form is strictyaml's; these see that it is asked.
 		{"empty file", good, "", `acme.yaml: an empty file; start from the built-in platform: postern platform show immuta`},
-		{"blank file", good, " \n\n", `acme.yaml: an empty file`},
-		{"comments only", good, "# nothing\n", `acme.yaml: a file without a value`},
-		{"not UTF-8", "Acme", "\xff", `acme.yaml: not UTF-8 text`},
-		{"a list", good, "- name: acme\n", `acme.yaml:1:1: not a mapping of keys to values`},
-		{"a word", good, "acme\n", `acme.yaml:1:1: not a mapping of keys to values`},
-		{"two documents", "apps:", "---\napps:", `acme.yaml:20:5: a second document; a platform file holds one platform; remove what follows "---"`},
-		{"no YAML", "title: Acme", "title: [", `acme.yaml:2:8: not readable as YAML: `},
-		{"tab", "  hosted:", "\thosted:", `acme.yaml:4:1: not readable as YAML: `},
-		{"anchor", "title: Acme", "title: &a Acme", `acme.yaml:2:8: anchors, aliases`},
-		{"tag", "title: Acme", "title: !!str Acme", `acme.yaml:2:8: anchors, aliases`},
-		{"merge", "title: Acme", "<<: {title: Acme}", `acme.yaml:2:1: anchors, aliases`},
-		{"nested brackets", "title: Acme", "title: " + strings.Repeat("[", 30), `acme.yaml:2:28: nested too deep`},
-		{"nested dashes", good, strings.Repeat("- ", 30) + "x", `acme.yaml:1:41: nested too deep`},
-		{"nested indentation", good, stair(300), `acme.yaml:202:202: nested too deep`},
-		{"too many keys", good, strings.Repeat("a: b\n", 10_000), `acme.yaml: more than 20000 words and signs`},
-
+		{"two documents", "apps:", "---\napps:", `acme.yaml:20:5: a second document; a platform file is one document; remove what follows "---"`},
 		{"unknown key", "title: Acme", "titel: Acme", `acme.yaml:2:1: titel: unknown key; did you mean "title"?`},
-		{"unknown inner key", "title: Virginia", "zones: [a]", `acme.yaml:11:9: segments[0].regions[0].zones: unknown key; the keys here are availability_zone_ids, backends, id, load_balancer_sources, title, vpc_endpoint_service_name`},
-		{"duplicate key", "title: Acme", "name: again", `acme.yaml:2:1: name: the key stands twice; the first is on line 1; remove one of them`},
+		{"unknown inner key", "title: Virginia", "zones: [a]", `acme.yaml:11:9: segments[0].regions[0].zones: unknown key; the keys here are availability_zone_ids, backends, id, `},
 		{"duplicate backend", `web: ["10.0.0.1:443"]`, "web: [\"10.0.0.1:443\"]\n          web: []", `acme.yaml:18:11: segments[0].regions[0].backends.web: the key stands twice; the first is on line 17`},
-		{"no value", "title: Acme", "title:", `acme.yaml:2:7: title: no value; give text, or remove the key`},
-		{"number for text", "title: Acme", "title: 7", `acme.yaml:2:8: title: a number, not text (got "7"); put it in quotes if it is text`},
-		{"boolean for text", "title: Acme", "title: true", `acme.yaml:2:8: title: a true-or-false value, not text (got "true"); put it in quotes`},
-		{"list for text", "title: Acme", "title: [Acme]", `acme.yaml:2:8: title: a list, not text; give text`},
-		{"text for list", "load_balancer_sources: [10.1.0.0/24]", "load_balancer_sources: 10.1.0.0/24", `acme.yaml:18:32: segments[0].regions[0].load_balancer_sources: a text, not a list such as "[a, b]" (got "10.1.0.0/24")`},
-		{"text for mapping", `web: ["10.0.0.1:443"]`, "web", `segments[0].regions[0].backends: a text where keys with values belong (got "web"); write "key: value" lines below it`},
 		{"text for number", "port: 443", "port: https", `acme.yaml:22:11: apps[0].port: a text, not a whole number (got "https"); give a whole number`},
-		{"quoted number", "port: 443", `port: "443"`, `acme.yaml:22:11: apps[0].port: a text, not a whole number (got "443")`},
-		{"fraction", "port: 443", "port: 44.3", `acme.yaml:22:11: apps[0].port: a number, not a whole number (got "44.3")`},
-		{"huge number", "port: 443", "port: 18446744073709551615", `acme.yaml:22:11: apps[0].port: a number out of range (got "18446744073709551615")`},
-		{"text for boolean", "name: acme", "allow_public_backends: yes\nname: acme", `acme.yaml:1:24: allow_public_backends: a text, not true or false (got "yes"); give true or false`},
-		{"bad address", "10.0.0.1:443", "10.0.0.1", `acme.yaml:17:17: segments[0].regions[0].backends.web[0]: not an address with a port such as "10.0.1.5:443" (got "10.0.0.1")`},
-		{"empty address", "10.0.0.1:443", "", `acme.yaml:17:17: segments[0].regions[0].backends.web[0]: not an address with a port`},
-		{"bad network", "10.1.0.0/24", "10.1.0.0", `acme.yaml:18:33: segments[0].regions[0].load_balancer_sources[0]: not a network such as "10.0.1.0/24" (got "10.1.0.0")`},
-		{"control character", "title: Acme", `title: "Ac\u001bme"`, `acme.yaml:2:8: title: text with a line break or another control character`},
-		{"text block", "title: Acme", "title: |\n  Acme\n  Ltd", `title: text with a line break or another control character`},
 
 		{"port", "port: 443", "port: 0", `acme.yaml:22:11: apps[0].port: not a TCP port; give a number from 1 to 65535`},
 		{"zone name", "use1-az2", "us-east-1a", `acme.yaml:15:13: segments[0].regions[0].availability_zone_ids[1]: an Availability Zone name, which means a different zone in every account (got "us-east-1a"); give the zone's ID, such as "use1-az3"`},
@@ -107,8 +78,6 @@ func TestParseRefuses(t *testing.T) {
 		{"every source", "10.1.0.0/24", "0.0.0.0/0", `acme.yaml:18:33: segments[0].regions[0].load_balancer_sources[0]: trusts every address (got "0.0.0.0/0")`},
 		{"absent key", "name: acme\n", "", `acme.yaml:1:1: name: missing; use 1 to 63`},
 		{"absent inner key", "        availability_zone_ids:\n          - use1-az1\n          - use1-az2\n", "", `acme.yaml:10:9: segments[0].regions[0].availability_zone_ids: missing; list the zone IDs`},
-		{"empty list", "segments:", "segments: []\nx:", `acme.yaml:7:1: x: unknown key`},
-		{"mapping for text", "title: Acme", "title: {a: b}", `acme.yaml:2:9: title: a mapping, not text; give text`},
 		{"duplicate host", "port: 443", "port: 443\n  - id: shared\n    title: Shared\n    port: 443\n    hosts: [a.acme.example, a.acme.example]", `acme.yaml:26:29: apps[1].hosts[1]: duplicate host (got "a.acme.example"); name it once`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -139,7 +108,7 @@ func TestParseReportsEverythingInOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := platformfile.Parse("acme.yaml", []byte(strings.NewReplacer(tt.edits...).Replace(good)))
-			var e *platformfile.Error
+			var e *strictyaml.Error
 			if !errors.As(err, &e) {
 				t.Fatalf("got %v", err)
 			}
@@ -151,17 +120,6 @@ func TestParseReportsEverythingInOrder(t *testing.T) {
 				t.Errorf("lines of the problems (-want +got):\n%s\n%v", d, err)
 			}
 		})
-	}
-}
-
-func TestParseTooLarge(t *testing.T) {
-	fits := good + "#" + strings.Repeat("x", platformfile.MaxSize-len(good)-1)
-	if _, err := platformfile.Parse("acme.yaml", []byte(fits)); err != nil {
-		t.Errorf("1 MiB is refused: %v", err)
-	}
-	_, err := platformfile.Parse("acme.yaml", []byte(fits+"x"))
-	if err == nil || !strings.Contains(err.Error(), "acme.yaml: larger than 1 MiB") {
-		t.Errorf("one byte more: %v", err)
 	}
 }
 
@@ -214,15 +172,6 @@ func FuzzMarshal(f *testing.F) {
 			t.Fatalf("title %q became %q in\n%s", title, again.Title, out)
 		}
 	})
-}
-
-// stair nests n mappings by one space each.
-func stair(n int) string {
-	var b strings.Builder
-	for i := range n {
-		b.WriteString(strings.Repeat(" ", i) + "a:\n")
-	}
-	return b.String()
 }
 
 // roundTrip demands that what Parse admits comes back equal through Marshal.

@@ -4,21 +4,14 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/strictyaml"
 )
-
-// MaxSize is the size in bytes above which a file is refused unread: fifty
-// times what a platform in every AWS region needs.
-const MaxSize = 1 << 20
 
 //go:embed immuta.yaml
 var builtins embed.FS
@@ -59,7 +52,7 @@ func Load(nameOrPath string) (*postern.Platform, error) {
 	if slices.Contains(BuiltinNames(), nameOrPath) {
 		return Builtin(nameOrPath)
 	}
-	f, err := os.Open(nameOrPath)
+	b, err := strictyaml.Read(nameOrPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &postern.Error{
 			Code: postern.CodeNotFound, Value: nameOrPath, Message: "no such platform file",
@@ -67,23 +60,7 @@ func Load(nameOrPath string) (*postern.Platform, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open platform file: %w", err)
-	}
-	defer f.Close()
-	// One byte more than allowed tells a file that is too large from one that
-	// just fits, without trusting the size that the file system reports.
-	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
-	if err != nil {
 		return nil, fmt.Errorf("read platform file: %w", err)
 	}
 	return Parse(nameOrPath, b)
-}
-
-// Marshal writes a platform as a file that [Parse] reads back to an equal one.
-func Marshal(p *postern.Platform) ([]byte, error) {
-	b, err := yaml.MarshalWithOptions(p, yaml.Indent(2), yaml.IndentSequence(true))
-	if err != nil {
-		return nil, fmt.Errorf("write platform %s: %w", p.Name, err)
-	}
-	return b, nil
 }

@@ -89,7 +89,7 @@ func (s *Sandbox) logged(ctx context.Context, endpoint, host string) (line strin
 		defer f.Close()
 		lines := bufio.NewScanner(f)
 		for lines.Scan() {
-			if t := lines.Text(); strings.Contains(t, endpoint) && strings.Contains(t, `"`+host+`"`) && !strings.Contains(t, `"deny"`) {
+			if t := lines.Text(); strings.Contains(t, endpoint) && strings.Contains(t, `"`+host+`"`) && strings.Contains(t, `"connection closed"`) {
 				line = t
 			}
 		}

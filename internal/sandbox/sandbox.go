@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -82,8 +83,8 @@ func Start(ctx context.Context, o Options) (*Sandbox, error) {
 // Stop ends everything, the last opened first. It may be called twice.
 func (s *Sandbox) Stop() {
 	s.stopOnce.Do(func() {
-		for i := len(s.stops) - 1; i >= 0; i-- {
-			s.stops[i]()
+		for _, stop := range slices.Backward(s.stops) {
+			stop()
 		}
 	})
 }
@@ -248,7 +249,8 @@ func healthy(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	asker := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := asker.Do(req)
 	if err != nil {
 		return err
 	}

@@ -9,11 +9,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/platformfile"
 	"github.com/postern-net/postern/internal/serve"
+	"github.com/postern-net/postern/internal/strictyaml"
 )
 
 // openPostern writes the files that an operator would write, and runs Postern
@@ -49,7 +48,7 @@ func (s *Sandbox) openPostern(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := yaml.Marshal(c)
+	config, err := strictyaml.Encode(c)
 	if err != nil {
 		return err
 	}

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/platformfile"
+	"github.com/postern-net/postern/internal/strictyaml"
 )
 
 // Config is the file that `postern serve --config` reads. Relative paths are
@@ -22,13 +22,15 @@ type Config struct {
 	// Platform is a built-in platform's name or a file. There is no default,
 	// so that nobody serves another's domains by accident.
 	Platform string `yaml:"platform"`
-	// StateDir holds the database and the admin token.
+	// StateDir holds the database and the tokens that are made here (control),
+	// and the routes that were in force last (ingress).
 	StateDir string `yaml:"state_dir"`
-	// Roles are what this process does: control, ingress.
+	// Roles are what this process does: control, ingress, or both.
 	Roles []string `yaml:"roles"`
 
-	API       API           `yaml:"api"`
-	Admin     Admin         `yaml:"admin"`
+	API       API           `yaml:"api,omitempty"`  // role control
+	Node      Node          `yaml:"node,omitempty"` // role ingress
+	Admin     Admin         `yaml:"admin,omitempty"`
 	AWS       AWS           `yaml:"aws,omitempty"`
 	Approval  string        `yaml:"approval,omitempty"` // "operator" (default) or "policy"
 	Resync    time.Duration `yaml:"resync,omitempty"`   // default 60s
@@ -49,6 +51,21 @@ type API struct {
 	// AdminTokenFile is read, or written with a new token where there is
 	// none; default: admin.token in state_dir.
 	AdminTokenFile string `yaml:"admin_token_file,omitempty"`
+}
+
+// Node is how a process with the role ingress presents itself to the control
+// plane, whose routes it obeys.
+type Node struct {
+	// ID is the name of the node's token: a label. With the role control in
+	// the same process it is "local" by default.
+	ID string `yaml:"id,omitempty"`
+	// ControlURL is the control plane's API. With the role control in the same
+	// process the default is its own.
+	ControlURL string `yaml:"control_url,omitempty"`
+	// TokenFile holds a token of the role node. Where the process is its own
+	// control plane it is made; default: node.token in state_dir.
+	TokenFile string `yaml:"token_file,omitempty"`
+	CAFile    string `yaml:"ca_file,omitempty"` // PEM; default: the system's roots
 }
 
 // Admin is where health and metrics are served; never on a public address.
@@ -94,29 +111,30 @@ const (
 )
 
 // LoadConfig reads, completes and validates a config file and the platform it
-// names.
+// names. Every problem of the config is in a [*strictyaml.Error], with its line.
 func LoadConfig(path string) (Config, *postern.Platform, error) {
-	b, err := os.ReadFile(path)
+	b, err := strictyaml.Read(path)
 	if err != nil {
 		return Config{}, nil, &postern.Error{Code: postern.CodeInvalid, Field: "--config", Value: path, Message: "cannot be read: " + reason(err), Fix: "name a file that this user may read"}
 	}
 	var c Config
-	if err := yaml.UnmarshalWithOptions(b, &c, yaml.Strict()); err != nil {
-		var ye yaml.Error
-		if errors.As(err, &ye) && ye.GetToken() != nil {
-			return c, nil, &postern.Error{Code: postern.CodeInvalid, Message: fmt.Sprintf("%s:%d: %s", path, ye.GetToken().Position.Line, ye.GetMessage()), Fix: "see docs/serve.md for the keys"}
-		}
-		return c, nil, &postern.Error{Code: postern.CodeInvalid, Message: path + ": " + err.Error(), Fix: "see docs/serve.md for the keys"}
-	}
-	c.complete(filepath.Dir(path))
-	if c.Platform == "" {
-		return c, nil, postern.Invalid("platform", "", "missing", "name a platform file, or the built-in "+strings.Join(platformfile.BuiltinNames(), ", "))
-	}
-	p, err := platformfile.Load(c.Platform)
+	doc, err := strictyaml.Decode(path, b, &c, strictyaml.Options{Kind: "config file", Start: "docs/serve.md describes its keys"})
 	if err != nil {
 		return c, nil, err
 	}
-	return c, p, c.validate(p)
+	c.complete(filepath.Dir(path))
+	if c.Platform == "" {
+		return c, nil, doc.Locate(postern.Invalid("platform", "", "missing", "name a platform file, or the built-in "+strings.Join(platformfile.BuiltinNames(), ", ")))
+	}
+	p, err := platformfile.Load(c.Platform)
+	if err != nil {
+		var absent *postern.Error
+		if errors.As(err, &absent) && absent.Code == postern.CodeNotFound {
+			err = postern.Invalid("platform", c.Platform, absent.Message, absent.Fix)
+		}
+		return c, nil, doc.Locate(err)
+	}
+	return c, p, doc.Locate(c.validate(p))
 }
 
 func reason(err error) string {
@@ -132,11 +150,17 @@ func (c *Config) complete(dir string) {
 	if !slices.Contains(platformfile.BuiltinNames(), c.Platform) {
 		inDir(dir, &c.Platform)
 	}
-	for _, p := range []*string{&c.StateDir, &c.API.CertificateFile, &c.API.KeyFile, &c.API.AdminTokenFile, &c.AWS.SecretAccessKeyFile, &c.AWS.CAFile, &c.AccessLog} {
+	for _, p := range []*string{&c.StateDir, &c.API.CertificateFile, &c.API.KeyFile, &c.API.AdminTokenFile, &c.AWS.SecretAccessKeyFile, &c.AWS.CAFile, &c.AccessLog, &c.Node.TokenFile, &c.Node.CAFile} {
 		inDir(dir, p)
 	}
-	if c.API.AdminTokenFile == "" && c.StateDir != "" {
-		c.API.AdminTokenFile = filepath.Join(c.StateDir, "admin.token")
+	if c.has(RoleControl) && c.StateDir != "" {
+		setDefault(&c.API.AdminTokenFile, filepath.Join(c.StateDir, "admin.token"))
+	}
+	if c.ownControl() {
+		setDefault(&c.Node.ID, "local")
+		if c.StateDir != "" {
+			setDefault(&c.Node.TokenFile, filepath.Join(c.StateDir, "node.token"))
+		}
 	}
 	setDefault(&c.Approval, "operator")
 	setDefault(&c.Resync, time.Minute)
@@ -169,8 +193,8 @@ func (c *Config) validate(p *postern.Platform) error {
 			es.Add(postern.Invalid("roles", r, "no such role", "use control, ingress, or both"))
 		}
 	}
-	if !c.has(RoleControl) {
-		es.Add(postern.Invalid("roles", strings.Join(c.Roles, ", "), "control is missing", "a process without the control role has nobody to get its routes from; add it"))
+	if len(c.Roles) == 0 {
+		es.Add(postern.Invalid("roles", "", "missing", "use control, ingress, or both"))
 	}
 	if c.Approval != "operator" && c.Approval != "policy" {
 		es.Add(postern.Invalid("approval", c.Approval, "unknown", `use "operator" or "policy"`))
@@ -187,15 +211,52 @@ func (c *Config) validate(p *postern.Platform) error {
 		}
 	}
 	c.validateListeners(&es)
+	c.validateNode(&es)
 	c.validateIngress(&es, p)
 	return es.Err()
 }
 
 func (c *Config) has(role string) bool { return slices.Contains(c.Roles, role) }
 
+// ownControl tells whether the node of this process is linked to the control
+// plane of this process.
+func (c *Config) ownControl() bool {
+	return c.has(RoleControl) && c.has(RoleIngress) && c.Node.ControlURL == ""
+}
+
+func (c *Config) validateNode(es *postern.Errors) {
+	n := c.Node
+	if !c.has(RoleIngress) {
+		if n != (Node{}) {
+			es.Add(postern.Invalid("node", "", "goes with the role ingress", "leave it out, or add the role"))
+		}
+		return
+	}
+	es.Add(postern.CheckLabel("node.id", n.ID))
+	if c.ownControl() {
+		if n.CAFile != "" {
+			es.Add(postern.Invalid("node.ca_file", n.CAFile, "goes with control_url", "leave it out: this process is its own control plane"))
+		}
+		return
+	}
+	if n.TokenFile == "" {
+		es.Add(postern.Invalid("node.token_file", "", "missing", "name a file with the secret of a token of role node whose name is node.id (postern token create ID --role node --secret-file FILE)"))
+	}
+	if _, err := client.New(n.ControlURL, client.Options{}); err != nil {
+		es.Add(postern.Invalid("node.control_url", n.ControlURL, "not an https URL, nor an http one of a loopback address", `give the control plane's API as "https://postern.example.com:8443"`))
+	}
+}
+
 func (c *Config) validateListeners(es *postern.Errors) {
 	tls := c.API.CertificateFile != "" || c.API.KeyFile != ""
 	switch {
+	case !c.has(RoleControl) && (c.API != (API{}) || c.AWS != (AWS{})):
+		field := "api"
+		if c.API == (API{}) {
+			field = "aws"
+		}
+		es.Add(postern.Invalid(field, "", "goes with the role control", "leave it out, or add the role"))
+	case !c.has(RoleControl):
 	case !c.API.Listen.IsValid():
 		es.Add(postern.Invalid("api.listen", "", "missing", `give an address and port such as "127.0.0.1:8080"`))
 	case tls && (c.API.CertificateFile == "" || c.API.KeyFile == ""):
@@ -213,7 +274,7 @@ func (c *Config) validateListeners(es *postern.Errors) {
 
 func (c *Config) validateIngress(es *postern.Errors, p *postern.Platform) {
 	if c.has(RoleIngress) != (len(c.Ingress) > 0) {
-		es.Add(postern.Invalid("ingress", "", "goes with the role ingress", "set both or neither"))
+		es.Add(postern.Invalid("ingress", "", "goes with the role ingress", "list the regions' doors where roles has ingress, and only there"))
 	}
 	app, ok := p.TenantApp()
 	if !ok && len(c.Ingress) > 0 {

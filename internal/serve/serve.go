@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -247,8 +248,8 @@ func (s *Server) Stop() {
 		if s.doors != nil && s.store != nil {
 			s.doors.flush(context.WithoutCancel(ctx), s.store, s.options.Logger)
 		}
-		for i := len(s.closers) - 1; i >= 0; i-- {
-			if err := s.closers[i](); err != nil {
+		for _, closer := range slices.Backward(s.closers) {
+			if err := closer(); err != nil {
 				s.options.Logger.Warn("could not close cleanly", "error", err)
 			}
 		}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/postern-net/postern"
@@ -74,10 +76,14 @@ func (t *Tx) CreateChallenge(c postern.Challenge, now time.Time) error {
 // TakeChallenge spends a challenge: of all callers with the same nonce, one
 // succeeds. Spent, expired, unknown and another organization's look the same.
 func (t *Tx) TakeChallenge(nonce, organization string, now time.Time) (postern.Challenge, error) {
-	n, err := t.exec(`DELETE FROM challenges WHERE nonce = ? AND organization = ? AND expires_at >= ?`, nonce, organization, micros(now))
-	if err == nil && n == 0 {
-		err = postern.Invalid("nonce", "", "not an open challenge of this organization: it was used, has expired, or is somebody else's",
+	c := postern.Challenge{Nonce: nonce, Organization: organization}
+	var expires int64
+	err := t.tx.QueryRowContext(t.ctx, `DELETE FROM challenges WHERE nonce = ? AND organization = ? AND expires_at >= ? RETURNING expires_at`,
+		nonce, organization, micros(now)).Scan(&expires)
+	if errors.Is(err, sql.ErrNoRows) {
+		return c, postern.Invalid("nonce", "", "not an open challenge of this organization: it was used, has expired, or is somebody else's",
 			"ask for a new challenge and sign that; a proof is good for one attempt")
 	}
-	return postern.Challenge{Nonce: nonce, Organization: organization}, err
+	c.ExpiresAt = timeOf(expires)
+	return c, err
 }

@@ -24,6 +24,9 @@ func (t *Tx) AddArrivals(as []postern.ArrivalCount) error {
 			a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization, a.Count, micros(a.FirstSeen), micros(a.LastSeen)); err != nil {
 			return err
 		}
+		if err := t.seeProbe(a); err != nil {
+			return err
+		}
 	}
 	// Counted and not cut at a time: a node reports many rows of one time.
 	_, err := t.exec(`DELETE FROM arrivals WHERE (`+arrivalKey+`) IN
@@ -31,14 +34,16 @@ func (t *Tx) AddArrivals(as []postern.ArrivalCount) error {
 	return err
 }
 
+func scanArrival(r row) (a postern.ArrivalCount, err error) {
+	var first, last int64
+	err = r.Scan(&a.Region, &a.Listener, &a.EndpointID, &a.Source, &a.ServerName, &a.Denial, &a.Organization, &a.Count, &first, &last)
+	a.FirstSeen, a.LastSeen = timeOf(first), timeOf(last)
+	return a, err
+}
+
 // ListDenials lists refused arrivals, the latest first; organization "" lists
 // everybody's.
 func (t *Tx) ListDenials(organization string, since time.Time, limit int) ([]postern.ArrivalCount, error) {
-	return list(t, func(r row) (a postern.ArrivalCount, err error) {
-		var first, last int64
-		err = r.Scan(&a.Region, &a.Listener, &a.EndpointID, &a.Source, &a.ServerName, &a.Denial, &a.Organization, &a.Count, &first, &last)
-		a.FirstSeen, a.LastSeen = timeOf(first), timeOf(last)
-		return a, err
-	}, `SELECT `+arrivalColumns+` FROM arrivals WHERE reason <> '' AND last_seen >= ? AND (? = '' OR organization = ?)
+	return list(t, scanArrival, `SELECT `+arrivalColumns+` FROM arrivals WHERE reason <> '' AND last_seen >= ? AND (? = '' OR organization = ?)
 		ORDER BY last_seen DESC, region, listener, endpoint, source, server_name LIMIT ?`, micros(since), organization, organization, limit)
 }

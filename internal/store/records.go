@@ -111,26 +111,32 @@ func (t *Tx) SaveAnswer(tokenID, key string, requestHash []byte, answer string, 
 // FindRoutes returns the route table that was published last; a new database
 // has an empty one of revision 0.
 func (t *Tx) FindRoutes() (postern.Routes, error) {
-	var r postern.Routes
-	var body string
-	err := t.tx.QueryRowContext(t.ctx, `SELECT body FROM routes WHERE one = 1`).Scan(&body)
-	if errors.Is(err, sql.ErrNoRows) {
-		return r, nil
-	}
-	if err != nil {
-		return r, err
-	}
-	return r, json.Unmarshal([]byte(body), &r)
+	return findCompiled[postern.Routes](t, "routes")
 }
 
 // SaveRoutes keeps a route table unless one of its revision or a later one is
 // there.
-func (t *Tx) SaveRoutes(r postern.Routes) error {
-	body, err := toJSON(r)
+func (t *Tx) SaveRoutes(r postern.Routes) error { return t.saveCompiled("routes", r.Revision, r) }
+
+// findCompiled reads the one row of a table that holds something compiled.
+func findCompiled[T any](t *Tx, table string) (v T, err error) {
+	var body string
+	err = t.tx.QueryRowContext(t.ctx, `SELECT body FROM `+table+` WHERE one = 1`).Scan(&body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return v, nil
+	}
+	if err != nil {
+		return v, err
+	}
+	return v, json.Unmarshal([]byte(body), &v)
+}
+
+func (t *Tx) saveCompiled(table string, revision int64, v any) error {
+	body, err := toJSON(v)
 	if err != nil {
 		return err
 	}
-	n, err := t.exec(`INSERT INTO routes (one, revision, body) VALUES (1, ?, ?)
-		ON CONFLICT (one) DO UPDATE SET revision = excluded.revision, body = excluded.body WHERE routes.revision < excluded.revision`, r.Revision, body)
-	return changed(n, err, "route table", "")
+	n, err := t.exec(`INSERT INTO `+table+` (one, revision, body) VALUES (1, ?, ?)
+		ON CONFLICT (one) DO UPDATE SET revision = excluded.revision, body = excluded.body WHERE `+table+`.revision < excluded.revision`, revision, body)
+	return changed(n, err, table, "")
 }

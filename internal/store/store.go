@@ -103,6 +103,7 @@ type Tx struct {
 	ctx      context.Context //nolint:containedctx // a Tx lives for one call of View or Update, whose context it is
 	tx       *sql.Tx
 	recorded bool // an event was appended
+	wake     bool // or something else that subscribers wait for was written
 }
 
 // View runs fn on one consistent state of the database.
@@ -132,15 +133,16 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if t.recorded {
+	if t.recorded || t.wake {
 		s.notify()
 	}
 	return nil
 }
 
 // Subscribe returns a channel that receives after writes that appended an
-// event, as every change of state does. It holds one wake-up at most: a
-// receiver must read the state, not count. Cancel frees it.
+// event, as every change of state does, and when a node has applied another
+// revision. It holds one wake-up at most: a receiver must read the state, not
+// count. Cancel frees it.
 func (s *Store) Subscribe() (wake <-chan struct{}, cancel func()) {
 	ch := make(chan struct{}, 1)
 	s.mu.Lock()

@@ -107,9 +107,7 @@ func Check(pkgs map[string]*Package, r Rules) []string {
 		faults = append(faults, checkPackage(pkgs[p], r)...)
 	}
 	for _, room := range r.Rooms {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(pkgs)), func(p string) bool { return within(p, room.Path) }) {
-			faults = append(faults, fmt.Sprintf("rules: the room %s is empty; remove its row", room.Path))
-		}
+		faults = append(faults, checkRoom(pkgs, r, room)...)
 	}
 	for _, f := range r.Fences {
 		faults = append(faults, checkFence(pkgs, f)...)
@@ -118,6 +116,28 @@ func Check(pkgs map[string]*Package, r Rules) []string {
 		faults = append(faults, checkReserved(pkgs, res)...)
 	}
 	slices.Sort(faults)
+	return faults
+}
+
+// checkRoom finds what a row permits and nothing needs any more.
+func checkRoom(pkgs map[string]*Package, r Rules, room Room) []string {
+	var imports []string
+	empty := true
+	for _, p := range pkgs {
+		if of, ok := r.room(p.Path); ok && of.Path == room.Path {
+			empty = false
+			imports = slices.Concat(imports, p.Imports, p.TestImports)
+		}
+	}
+	if empty {
+		return []string{fmt.Sprintf("rules: the room %s is empty; remove its row", room.Path)}
+	}
+	var faults []string
+	for _, u := range room.Uses {
+		if !slices.ContainsFunc(imports, func(i string) bool { return allows([]Use{u}, i) }) {
+			faults = append(faults, fmt.Sprintf("rules: the room %s may import %s and does not; remove the line", room.Path, u.Path))
+		}
+	}
 	return faults
 }
 

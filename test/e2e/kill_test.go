@@ -217,7 +217,7 @@ func (c *child) serve(_ context.Context, config string) (func(), error) {
 func (c *child) start() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cmd = exec.Command(c.binary, "serve", "--config", c.config) //nolint:noctx // it is ended by signals
+	c.cmd = exec.Command(c.binary, "serve", "--config", c.config)
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	if err := c.cmd.Start(); err != nil {
 		c.t.Fatal(err)

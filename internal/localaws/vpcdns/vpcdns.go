@@ -2,7 +2,9 @@
 // the resolver of one VPC (its network's base address plus two), or a public
 // one. It answers some names itself, asks the authoritative servers of the
 // zones it is told about, follows CNAME chains from one to the other, and
-// denies everything else: it never asks the internet.
+// denies everything else: it never asks the internet. Every link of a chain is
+// looked up anew, in the VPC's own names first, whatever else a server put into
+// its answer. Public answers are kept as long as their TTL says and no longer.
 package vpcdns
 
 import (
@@ -26,22 +28,28 @@ const (
 	ednsSize        = 1232 // DNS Flag Day 2020
 )
 
-// Negative answers may be cached this long, in seconds. Route 53's own zones
-// say more; a person who tries things out should not wait for that.
+// Negative answers about names that belong to nobody may be kept this long, in
+// seconds: a person who tries things out should not wait.
 const negativeTTL = 5
 
-// Answer is what a [Source] says about a name.
+// Answer is what a [Source] says about a question.
 type Answer struct {
-	Zone      string // apex of the zone that speaks, fully qualified
-	Exists    bool   // false: NXDOMAIN
-	Addresses []netip.Addr
-	TTL       uint32 // seconds
+	Exists  bool     // false: NXDOMAIN
+	Records []dns.RR // of the asked type, or the CNAME at that name
+	// Authority is the SOA record for a negative answer; nil stands for
+	// [NegativeSOA] of the root.
+	Authority dns.RR
+	// Failed: the zone cannot be asked; the answer is SERVFAIL.
+	Failed bool
+	// Cached: the answer is public, and kept by the resolver until its TTL has
+	// passed.
+	Cached bool
 }
 
-// Source answers names itself; ok is false for names that are not its own.
+// Source answers questions itself; ok is false for names that are not its own.
 // The name is in lower case with a trailing dot. It must be safe for
 // concurrent use.
-type Source func(name string) (a Answer, ok bool)
+type Source func(q dns.Question) (a Answer, ok bool)
 
 // Config of a Server. Addr is required; port 0 takes one that is free for
 // both UDP and TCP.
@@ -51,7 +59,8 @@ type Config struct {
 	Sources []Source     // asked in order
 	// Upstream finds the authoritative server of the zone that a name is in.
 	Upstream func(name string) (netip.AddrPort, bool)
-	Logger   *slog.Logger // nil: discarded
+	Clock    func() time.Time // by which TTLs pass; nil: time.Now
+	Logger   *slog.Logger     // nil: discarded
 }
 
 // Server is a running resolver.
@@ -59,6 +68,7 @@ type Server struct {
 	cfg     Config
 	addr    netip.AddrPort
 	servers []*dns.Server
+	cache   cache
 	ctx     context.Context // ends upstream queries at Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
@@ -69,6 +79,9 @@ type Server struct {
 func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
 	}
 	tcp, udp, err := listenBoth(ctx, cfg.Addr)
 	if err != nil {
@@ -118,6 +131,9 @@ func listenBoth(ctx context.Context, addr netip.AddrPort) (net.Listener, net.Pac
 
 // Addr is where the resolver answers, by UDP and TCP.
 func (s *Server) Addr() netip.AddrPort { return s.addr }
+
+// Flush forgets every kept answer.
+func (s *Server) Flush() { s.cache.flush() }
 
 // Close stops the resolver and returns when nothing of it is left.
 func (s *Server) Close() {
@@ -191,50 +207,91 @@ func (s *Server) resolve(m *dns.Msg, q dns.Question) {
 
 // step answers one name. It is done, or the chain goes on at next.
 func (s *Server) step(m *dns.Msg, q dns.Question) (next string, done bool) {
-	name := dns.CanonicalName(q.Name)
-	for _, source := range s.cfg.Sources {
-		if a, ok := source(name); ok {
-			s.local(m, q, a)
-			return "", true
-		}
-	}
-	upstream, ok := netip.AddrPort{}, false
-	if s.cfg.Upstream != nil {
-		upstream, ok = s.cfg.Upstream(name)
-	}
-	if !ok {
-		m.Rcode = dns.RcodeNameError
-		m.Ns = []dns.RR{soa(".")}
-		return "", true
-	}
-	r, err := s.ask(q, upstream)
-	if err != nil {
-		s.cfg.Logger.Warn("authoritative server did not answer", "server", upstream.String(), "name", name, "error", err)
+	a := s.find(dns.Question{Name: dns.CanonicalName(q.Name), Qtype: q.Qtype, Qclass: q.Qclass})
+	if a.Failed {
 		m.Answer, m.Ns, m.Rcode = nil, nil, dns.RcodeServerFailure
 		return "", true
 	}
-	last := name
-	for _, rr := range r.Answer {
+	for _, rr := range a.Records {
+		rr = dns.Copy(rr)
+		rr.Header().Name = q.Name // as it was asked, for resolvers that mix case
 		m.Answer = append(m.Answer, rr)
-		if c, ok := rr.(*dns.CNAME); ok && q.Qtype != dns.TypeCNAME && dns.CanonicalName(c.Hdr.Name) == last {
-			last = dns.CanonicalName(c.Target)
+		if c, ok := rr.(*dns.CNAME); ok && q.Qtype != dns.TypeCNAME {
+			next = c.Target
 		}
 	}
-	if last != name && !answered(r.Answer, last, q.Qtype) {
-		return last, false
+	switch {
+	case next != "":
+		return next, false
+	case !a.Exists:
+		m.Rcode = dns.RcodeNameError
 	}
-	m.Rcode, m.Ns = r.Rcode, r.Ns
+	if len(a.Records) == 0 {
+		if a.Authority == nil {
+			a.Authority = NegativeSOA(".")
+		}
+		m.Ns = []dns.RR{a.Authority}
+	}
 	return "", true
 }
 
-// answered tells whether the server gave the end of the chain itself.
-func answered(rrs []dns.RR, name string, qtype uint16) bool {
-	for _, rr := range rrs {
-		if dns.CanonicalName(rr.Header().Name) == name && rr.Header().Rrtype == qtype {
-			return true
+// find asks the sources, and then the authoritative server, unless it knows
+// their answer already. Sources come first always: what a VPC names itself
+// must not be hidden by what the public said before.
+func (s *Server) find(q dns.Question) Answer {
+	now, epoch := s.cfg.Clock(), s.cache.begin()
+	for _, source := range s.cfg.Sources {
+		a, ok := source(q)
+		switch {
+		case ok && a.Cached:
+			if known, ok := s.cache.get(q, now); ok {
+				return known
+			}
+			s.cache.put(q, a, now, epoch)
+			return a
+		case ok:
+			return a
 		}
 	}
-	return false
+	server, ok := netip.AddrPort{}, false
+	if s.cfg.Upstream != nil {
+		server, ok = s.cfg.Upstream(q.Name)
+	}
+	if !ok {
+		return Answer{}
+	}
+	if known, ok := s.cache.get(q, now); ok {
+		return known
+	}
+	r, err := s.ask(q, server)
+	if err != nil {
+		s.cfg.Logger.Warn("authoritative server did not answer", "server", server.String(), "name", q.Name, "error", err)
+		return Answer{Failed: true}
+	}
+	a := taken(q, r)
+	s.cache.put(q, a, now, epoch)
+	return a
+}
+
+// taken is what a resolver may believe of a server's message: what it says of
+// the name that was asked. Records of other names, such as the rest of a chain,
+// are looked up by their own names.
+func taken(q dns.Question, r *dns.Msg) Answer {
+	a := Answer{Exists: r.Rcode != dns.RcodeNameError}
+	for _, rr := range r.Answer {
+		h := rr.Header()
+		if dns.CanonicalName(h.Name) == q.Name && h.Class == q.Qclass && (h.Rrtype == q.Qtype || h.Rrtype == dns.TypeCNAME) {
+			a.Records = append(a.Records, rr)
+			a.Exists = true // an NXDOMAIN tells of the chain's end (RFC 6604)
+		}
+	}
+	for _, rr := range r.Ns {
+		if soa, ok := rr.(*dns.SOA); ok && dns.IsSubDomain(soa.Hdr.Name, q.Name) {
+			soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
+			a.Authority = soa
+		}
+	}
+	return a
 }
 
 func (s *Server) ask(q dns.Question, server netip.AddrPort) (*dns.Msg, error) {
@@ -257,28 +314,23 @@ func (s *Server) ask(q dns.Question, server netip.AddrPort) (*dns.Msg, error) {
 	return r, nil
 }
 
-func (s *Server) local(m *dns.Msg, q dns.Question, a Answer) {
-	before := len(m.Answer)
-	for _, addr := range a.Addresses {
-		h := dns.RR_Header{Name: q.Name, Class: dns.ClassINET, Ttl: a.TTL}
+// Addresses are the records of a question's type among addresses.
+func Addresses(q dns.Question, addrs []netip.Addr, ttl uint32) []dns.RR {
+	var out []dns.RR
+	for _, addr := range addrs {
+		h := dns.RR_Header{Name: q.Name, Class: dns.ClassINET, Ttl: ttl, Rrtype: q.Qtype}
 		switch {
 		case addr.Is4() && q.Qtype == dns.TypeA:
-			h.Rrtype = dns.TypeA
-			m.Answer = append(m.Answer, &dns.A{Hdr: h, A: addr.AsSlice()})
+			out = append(out, &dns.A{Hdr: h, A: addr.AsSlice()})
 		case addr.Is6() && q.Qtype == dns.TypeAAAA:
-			h.Rrtype = dns.TypeAAAA
-			m.Answer = append(m.Answer, &dns.AAAA{Hdr: h, AAAA: addr.AsSlice()})
+			out = append(out, &dns.AAAA{Hdr: h, AAAA: addr.AsSlice()})
 		}
 	}
-	if !a.Exists {
-		m.Rcode = dns.RcodeNameError
-	}
-	if len(m.Answer) == before {
-		m.Ns = []dns.RR{soa(a.Zone)}
-	}
+	return out
 }
 
-func soa(zone string) dns.RR {
+// NegativeSOA is the authority of a zone that the stand-in answers for itself.
+func NegativeSOA(zone string) dns.RR {
 	return &dns.SOA{
 		Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: negativeTTL},
 		Ns:  "ns-0.awsdns-00.com.", Mbox: "awsdns-hostmaster.amazon.com.",

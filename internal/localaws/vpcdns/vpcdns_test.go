@@ -20,20 +20,22 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const vpceZone = "vpce.amazonaws.com."
 
 // own answers one name with enough addresses to overflow a plain UDP answer.
-func own(name string) (vpcdns.Answer, bool) {
-	switch {
-	case name == "door."+vpceZone:
-		return vpcdns.Answer{Zone: vpceZone, Exists: true, TTL: 60, Addresses: []netip.Addr{netip.MustParseAddr("127.80.0.9")}}, true
-	case name == "many."+vpceZone:
-		a := vpcdns.Answer{Zone: vpceZone, Exists: true, TTL: 60}
-		for i := range 60 {
-			a.Addresses = append(a.Addresses, netip.AddrFrom4([4]byte{127, 80, 1, byte(i)}))
-		}
-		return a, true
-	case strings.HasSuffix(name, "."+vpceZone):
-		return vpcdns.Answer{Zone: vpceZone}, true
+func own(q dns.Question) (vpcdns.Answer, bool) {
+	if !strings.HasSuffix(q.Name, "."+vpceZone) {
+		return vpcdns.Answer{}, false
 	}
-	return vpcdns.Answer{}, false
+	a := vpcdns.Answer{Authority: vpcdns.NegativeSOA(vpceZone)}
+	var addrs []netip.Addr
+	switch q.Name {
+	case "door." + vpceZone:
+		addrs = []netip.Addr{netip.MustParseAddr("127.80.0.9")}
+	case "many." + vpceZone:
+		for i := range 60 {
+			addrs = append(addrs, netip.AddrFrom4([4]byte{127, 80, 1, byte(i)}))
+		}
+	}
+	a.Exists, a.Records = addrs != nil, vpcdns.Addresses(q, addrs, 60)
+	return a, true
 }
 
 // authority serves example.com from a real socket.
@@ -126,7 +128,7 @@ func TestAnswers(t *testing.T) {
 		{"door.example.com.", dns.TypeAAAA, dns.RcodeSuccess, []string{"CNAME door." + vpceZone}, vpceZone},
 		{"door.example.com.", dns.TypeCNAME, dns.RcodeSuccess, []string{"CNAME door." + vpceZone}, ""},
 		{"gone.example.com.", dns.TypeA, dns.RcodeNameError, []string{"CNAME gone." + vpceZone}, vpceZone},
-		{"none.example.com.", dns.TypeA, dns.RcodeNameError, nil, ""},
+		{"none.example.com.", dns.TypeA, dns.RcodeNameError, nil, "."},
 		{"loop.example.com.", dns.TypeA, dns.RcodeServerFailure, nil, ""},
 		{"broken.example.com.", dns.TypeA, dns.RcodeServerFailure, nil, ""},
 		{"elsewhere.org.", dns.TypeA, dns.RcodeNameError, nil, "."},

@@ -1,12 +1,12 @@
-package platformfile
+package strictyaml
 
 import (
 	"encoding"
 	"fmt"
-	"net/netip"
 	"reflect"
-	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/goccy/go-yaml/ast"
@@ -49,7 +49,8 @@ func (s *shape) wrong(n ast.Node, field, value, message, fix string) {
 	s.problems = append(s.problems, problem(start(n), postern.Invalid(field, value, message, fix)))
 }
 
-// value checks a node against the type of the field that it is for.
+// value checks a node against the type of the field that it is for. The types
+// are those of mustKnow.
 func (s *shape) value(path string, n ast.Node, t reflect.Type) {
 	// A problem of a collection is shown at its key, one of a scalar at itself.
 	if _, known := s.positions[path]; !known || isScalar(n) {
@@ -59,7 +60,7 @@ func (s *shape) value(path string, n ast.Node, t reflect.Type) {
 		s.wrong(n, path, "", "no value", "give "+expected(t)+", or remove the key")
 		return
 	}
-	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+	if readsText(t) {
 		s.text(path, n, t)
 		return
 	}
@@ -74,14 +75,12 @@ func (s *shape) value(path string, n ast.Node, t reflect.Type) {
 		s.list(path, n, t)
 	case reflect.String:
 		s.str(path, n, t)
-	case reflect.Int:
-		s.integer(path, n, t)
 	case reflect.Bool:
 		if n.Type() != ast.BoolType {
 			s.mismatch(path, n, t)
 		}
 	default:
-		panic(fmt.Sprintf("platformfile: no rule to read %s into %s", path, t)) // a field was added to postern.Platform without one
+		s.integer(path, n, t)
 	}
 }
 
@@ -110,20 +109,19 @@ func (s *shape) mapping(path string, n ast.Node, each func(entry *ast.MappingVal
 }
 
 func (s *shape) structure(path string, n ast.Node, t reflect.Type) {
-	fields := map[string]reflect.Type{}
-	var names []string
-	for f := range t.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		fields[name] = f.Type
-		names = append(names, name)
-	}
+	fields := fieldsOf(t)
 	s.mapping(path, n, func(entry *ast.MappingValueNode, name, field string) {
 		ft, ok := fields[name]
-		if !ok {
-			s.wrong(entry.Key, field, "", "unknown key", suggestion(name, names))
-			return
+		switch {
+		case !ok:
+			s.wrong(entry.Key, field, "", "unknown key", suggestion(name, keysOf(t)))
+		case readsText(ft) && ft != duration && isEmptyText(entry.Value):
+			// Encode writes the zero address so; to the rules, the key is there
+			// and has no value.
+			s.positions[field] = start(entry.Value)
+		default:
+			s.value(field, entry.Value, ft)
 		}
-		s.value(field, entry.Value, ft)
 	})
 }
 
@@ -134,7 +132,7 @@ func (s *shape) list(path string, n ast.Node, t reflect.Type) {
 		return
 	}
 	for i, v := range seq.Values {
-		s.value(indexed(path, i), v, t.Elem())
+		s.value(path+"["+strconv.Itoa(i)+"]", v, t.Elem())
 	}
 }
 
@@ -157,28 +155,31 @@ func (s *shape) integer(path string, n ast.Node, t reflect.Type) {
 		s.mismatch(path, n, t)
 		return
 	}
-	switch v := i.Value.(type) {
-	case int64:
-		ok = v >= -1<<31 && v < 1<<31
-	case uint64:
-		ok = v < 1<<31
-	}
-	if !ok {
-		s.wrong(n, path, glimpse(n), "a number out of range", "give a smaller one")
+	if !fits(i.Value, t) {
+		s.wrong(n, path, glimpse(n), "a number out of range", "give one "+within(t))
 	}
 }
 
+// text checks a value that is written as text and is of another type.
 func (s *shape) text(path string, n ast.Node, t reflect.Type) {
 	v, ok := scalarText(n)
 	if !ok {
 		s.mismatch(path, n, t)
 		return
 	}
-	u, isText := reflect.TypeAssert[encoding.TextUnmarshaler](reflect.New(t))
-	// netip reads the empty text as the zero value; here it is a mistake.
-	if !isText || v == "" || u.UnmarshalText([]byte(v)) != nil {
+	if !reads(v, t) {
 		s.wrong(n, path, v, "not "+expected(t), "write it so")
 	}
+}
+
+func reads(v string, t reflect.Type) bool {
+	if t == duration {
+		_, err := time.ParseDuration(v)
+		return err == nil
+	}
+	u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](reflect.New(t))
+	// netip reads the empty text as the zero value; here it is a mistake.
+	return ok && v != "" && u.UnmarshalText([]byte(v)) == nil
 }
 
 func (s *shape) mismatch(path string, n ast.Node, t reflect.Type) {
@@ -203,44 +204,9 @@ func scalarText(n ast.Node) (string, bool) {
 	return "", false
 }
 
-// expected names what belongs into a field, with an example where the form is
-// not obvious.
-func expected(t reflect.Type) string {
-	switch t {
-	case reflect.TypeFor[netip.AddrPort]():
-		return `an address with a port such as "10.0.1.5:443"`
-	case reflect.TypeFor[netip.Prefix]():
-		return `a network such as "10.0.1.0/24"`
-	}
-	switch t.Kind() {
-	case reflect.Slice:
-		return `a list such as "[a, b]"`
-	case reflect.Int:
-		return "a whole number"
-	case reflect.Bool:
-		return "true or false"
-	case reflect.String:
-		return "text"
-	default:
-		return `"key: value" lines`
-	}
-}
-
-func kindOf(n ast.Node) string {
-	switch n.Type() {
-	case ast.MappingType, ast.MappingValueType:
-		return "mapping"
-	case ast.SequenceType:
-		return "list"
-	case ast.BoolType:
-		return "true-or-false value"
-	case ast.IntegerType, ast.FloatType, ast.InfinityType, ast.NanType:
-		return "number"
-	case ast.NullType:
-		return "missing value"
-	default:
-		return "text"
-	}
+func isEmptyText(n ast.Node) bool {
+	v, ok := scalarText(n)
+	return ok && v == ""
 }
 
 // glimpse is a scalar as it stands in the file; collections have none.
@@ -263,40 +229,4 @@ func start(n ast.Node) *token.Token {
 		return m.Values[0].Key.GetToken()
 	}
 	return n.GetToken()
-}
-
-// suggestion names the key that was probably meant, or all of them.
-func suggestion(name string, known []string) string {
-	best, distance := "", 3 // further apart is another word
-	for _, k := range known {
-		if d := editDistance(name, k); d < distance {
-			best, distance = k, d
-		}
-	}
-	if best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
-	}
-	slices.Sort(known)
-	return "the keys here are " + strings.Join(known, ", ")
-}
-
-// editDistance counts the insertions, deletions and replacements between two
-// words (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

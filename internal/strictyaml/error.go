@@ -1,4 +1,4 @@
-package platformfile
+package strictyaml
 
 import (
 	"cmp"
@@ -6,18 +6,20 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml/token"
+
 	"github.com/postern-net/postern"
 )
 
-// Problem is one thing that is wrong in a platform file.
+// Problem is one thing that is wrong in a file.
 type Problem struct {
 	Line   int // counted from 1; 0: the file as a whole
 	Column int // counted from 1, in characters; 0: the file as a whole
 	*postern.Error
 }
 
-// Error is everything that is wrong in one platform file, in the file's order.
-// Its code is [postern.CodeInvalid].
+// Error is everything that is wrong in one file, in the file's order. What is
+// wrong with its form has the code [postern.CodeInvalid].
 type Error struct {
 	File     string
 	Problems []Problem
@@ -48,7 +50,20 @@ func (e *Error) Unwrap() []error {
 
 // whole is an error about the file as a whole.
 func whole(file, message, fix string) *Error {
-	return &Error{File: file, Problems: []Problem{{Error: postern.Invalid("", "", message, fix)}}}
+	return at(file, nil, message, fix)
+}
+
+// at is an error of a file's form where a token stands.
+func at(file string, tk *token.Token, message, fix string) *Error {
+	return &Error{File: file, Problems: []Problem{problem(tk, postern.Invalid("", "", message, fix))}}
+}
+
+func problem(tk *token.Token, e *postern.Error) Problem {
+	p := Problem{Error: e}
+	if tk != nil && tk.Position != nil {
+		p.Line, p.Column = tk.Position.Line, tk.Position.Column
+	}
+	return p
 }
 
 // inOrder sorts the problems by position and puts the same problem at the same

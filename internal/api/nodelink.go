@@ -1,0 +1,213 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/client"
+	"github.com/postern-net/postern/internal/nodelink"
+	"github.com/postern-net/postern/internal/store"
+)
+
+// Hub is what the nodes' streams need.
+type Hub interface {
+	// Stream sends what leads from a revision to the current routes, and then
+	// each new one, until ctx ends or send fails; it returns that error.
+	Stream(ctx context.Context, have int64, send func(nodelink.Message) error) error
+}
+
+// nodes may call what links a node; which node it is, the token's name says.
+var nodes = []postern.Role{postern.RoleNode}
+
+const (
+	// maxReport bounds a report's body, in bytes: 2,000 kinds of arrivals.
+	maxReport = 4 << 20
+	// linkWrite bounds the writing of one message to a node, a snapshot over
+	// a slow link included.
+	linkWrite = 30 * time.Second
+)
+
+func (s *Server) linkRoutes() {
+	route(s, spec{id: "register-node", method: http.MethodPost, path: "/v1/nodelink/registrations", roles: nodes, summary: "A node introduces itself, before anything else"}, s.registerNode)
+	route(s, spec{
+		id: "report-node", method: http.MethodPost, path: "/v1/nodelink/reports", roles: nodes, status: http.StatusNoContent, maxBody: maxReport,
+		summary: "A node tells what is in force there and who arrived; a report that was taken before changes nothing",
+	}, s.reportNode)
+	op := s.operation(spec{id: "watch-routes", method: http.MethodGet, path: "/v1/nodelink/routes", roles: nodes, summary: "The routes for a registered node, as they change: one JSON message a line"})
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: "A stream of messages: a snapshot or deltas, each new delta, and a ping where nothing is new",
+		Content:     map[string]*huma.MediaType{"application/x-ndjson": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[nodelink.Message](), true, "Message")}},
+	}}
+	huma.Register(s.api, op, func(ctx context.Context, in *routesInput) (*huma.StreamResponse, error) {
+		id := identityOf(ctx)
+		if err := s.linked(ctx, id.Name, in.BootID); err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		return &huma.StreamResponse{Body: func(hc huma.Context) {
+			r, w := humago.Unwrap(hc)
+			s.streamRoutes(hc.Context(), id.Name, in, stream{w: w, rc: http.NewResponseController(w)}, r.Header.Get("Authorization"))
+		}}, nil
+	})
+}
+
+// itself refuses a node that speaks for another.
+func itself(id postern.Identity, node string) error {
+	if id.Name == node {
+		return nil
+	}
+	return &postern.Error{
+		Code: postern.CodeForbidden, Field: "id", Value: node, Message: "the token is of node " + id.Name,
+		Fix: "give each node a token of its own whose name is the node's ID",
+	}
+}
+
+func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *struct{ Body client.NodeRegistration }) (*versioned[client.Node], error) {
+	n := postern.Node{
+		ID: in.Body.ID, Regions: in.Body.Regions, Version: in.Body.Version, BootID: in.Body.BootID,
+		AppliedRevision: in.Body.AppliedRevision, LastSeen: s.Now(),
+	}
+	if err := itself(id, n.ID); err != nil {
+		return nil, err
+	}
+	if err := n.Validate(); err != nil {
+		return nil, err
+	}
+	for i, r := range n.Regions {
+		if _, _, ok := s.Platform.Region(r); !ok {
+			return nil, postern.Invalid(fmt.Sprintf("regions[%d]", i), r, "not a region of the platform", "use one of "+strings.Join(s.Platform.RegionIDs(), ", "))
+		}
+	}
+	out := &versioned[client.Node]{}
+	return out, s.Store.Update(ctx, func(tx *store.Tx) error {
+		stored, news, err := tx.UpsertNode(n)
+		if err != nil {
+			return err
+		}
+		if news {
+			if err := s.event(tx, id, "node.registered", "node", n.ID, "", "a process of version "+n.Version+" for "+strings.Join(stored.Regions, ", ")); err != nil {
+				return err
+			}
+		}
+		return s.answerNode(tx, stored, out)
+	})
+}
+
+func (s *Server) reportNode(ctx context.Context, id postern.Identity, in *struct{ Body client.NodeReport }) (*struct{}, error) {
+	r := postern.NodeReport{Node: in.Body.ID, BootID: in.Body.BootID, Seq: in.Body.Seq, AppliedRevision: in.Body.AppliedRevision}
+	for _, a := range in.Body.Arrivals {
+		r.Arrivals = append(r.Arrivals, postern.ArrivalCount{
+			Region: a.Region, Listener: a.Listener, EndpointID: a.VPCEndpointID, Source: a.Source, ServerName: a.ServerName,
+			Denial: postern.Denial(a.Reason), Organization: a.Organization, Count: a.Count, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen,
+		})
+	}
+	if err := itself(id, r.Node); err != nil {
+		return nil, err
+	}
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	return nil, s.Store.Update(ctx, func(tx *store.Tx) error {
+		n, err := tx.FindNode(r.Node)
+		if err != nil {
+			return err
+		}
+		for i, a := range r.Arrivals {
+			if !slices.Contains(n.Regions, a.Region) {
+				return postern.Invalid(fmt.Sprintf("arrivals[%d].region", i), a.Region, "not a region that the node registered for", "register again with all regions")
+			}
+		}
+		_, err = tx.ReportNode(r, s.Now())
+		return err
+	})
+}
+
+type routesInput struct {
+	BootID string `query:"boot_id" required:"true" minLength:"8" maxLength:"64" doc:"As registered"`
+	Have   int64  `query:"have" minimum:"0" doc:"Revision that the node has; 0: none"`
+}
+
+// linked returns why a process may not have the stream of a node, if so: it is
+// not the one that registered last, or the node is fenced.
+func (s *Server) linked(ctx context.Context, node, boot string) error {
+	return s.Store.View(ctx, func(tx *store.Tx) error {
+		n, err := tx.FindNode(node)
+		switch {
+		case err != nil:
+			return err
+		case n.Fenced:
+			return n.Fences()
+		case n.BootID != boot:
+			return &postern.Error{Code: postern.CodeConflict, Field: postern.FieldBootID, Value: boot, Message: "another process registered as this node since", Fix: "register first"}
+		}
+		return nil
+	})
+}
+
+// streamRoutes streams until the node goes, its token or registration ends, it
+// is fenced, or the stream has lasted long enough.
+func (s *Server) streamRoutes(ctx context.Context, node string, in *routesInput, out stream, authorization string) {
+	ctx, stop := context.WithTimeout(ctx, watchLifetime)
+	defer stop()
+	ctx, end := context.WithCancelCause(ctx)
+	var guarding sync.WaitGroup
+	defer guarding.Wait()
+	defer end(nil)
+	if out.openLines() != nil {
+		return
+	}
+	guarding.Go(func() { end(s.guard(ctx, node, in.BootID, authorization)) })
+	err := s.Hub.Stream(ctx, in.Have, out.line)
+	var e *postern.Error
+	if errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &e) && e.Field == postern.FieldFenced {
+		_ = out.line(nodelink.Message{Fenced: &nodelink.Fence{Reason: e.Message}}) // it hears of it when it registers again
+	}
+}
+
+// guard returns why a stream that was begun must end.
+func (s *Server) guard(ctx context.Context, node, boot, authorization string) error {
+	wake, cancel := s.Store.Subscribe()
+	defer cancel()
+	look := time.NewTicker(watchPing)
+	defer look.Stop()
+	for {
+		if err := s.linked(ctx, node, boot); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-wake:
+		case <-look.C:
+			if _, err := s.authenticate(ctx, authorization); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// openLines sends the header of a stream of JSON lines.
+func (o stream) openLines() error {
+	o.w.Header().Set("Content-Type", "application/x-ndjson")
+	return o.rc.SetReadDeadline(time.Time{})
+}
+
+// line writes a message at once.
+func (o stream) line(m nodelink.Message) error {
+	b, err := json.Marshal(m) // holds no line break
+	if err != nil {
+		return err
+	}
+	return o.writeWithin(string(b)+"\n", linkWrite)
+}

@@ -1,0 +1,200 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/plan"
+	"github.com/postern-net/postern/internal/store"
+)
+
+// Names is what the loop needs of the zones' servers: which of them do not
+// answer a name with the wanted records, and what they say instead; "": all do.
+type Names interface {
+	Differs(ctx context.Context, name string, wanted []postern.Record) string
+}
+
+// stepCutovers takes every cutover that moves one step on. It reports whether
+// all are at rest.
+func (l *Loop) stepCutovers(ctx context.Context, d plan.Desired) (settled bool, err error) {
+	settled = true
+	for _, c := range d.Cutovers {
+		if !c.Phase.Moving() {
+			continue
+		}
+		settled = false
+		i := slices.IndexFunc(d.Tenants, func(t postern.Tenant) bool { return t.Name == c.Tenant })
+		if i < 0 {
+			continue // deleted tenants take their cutovers along
+		}
+		view, err := l.viewCutover(ctx, c, d.Tenants[i], d)
+		if err != nil {
+			return false, err
+		}
+		step := plan.Cutover(c, view)
+		if reflect.DeepEqual(c, step.After) {
+			continue
+		}
+		err = l.Store.Update(ctx, func(tx *store.Tx) error {
+			if _, err := tx.UpdateCutover(step.After); err != nil || step.Event == "" {
+				return err
+			}
+			return tx.AppendEvent(l.event("cutover."+string(step.After.Phase), "cutover", c.ID, c.Organization, "tenant "+c.Tenant+": "+step.Event))
+		})
+		if err := skipConflict(err); err != nil {
+			return false, err
+		}
+	}
+	return settled, nil
+}
+
+func (l *Loop) viewCutover(ctx context.Context, c postern.Cutover, t postern.Tenant, d plan.Desired) (plan.CutoverView, error) {
+	v := plan.CutoverView{Rules: l.Rules.Cutover, Now: l.Now(), Ready: len(plan.ReadyEndpoints(l.Platform, t, d))}
+	hosted, privatelink := plan.TenantRecords(l.Platform, t, &c, l.Rules.Cutover.TTL)
+	v.DNS.Detail = l.Names.Differs(ctx, l.Platform.Host(t.Name), hosted)
+	if v.DNS.Detail == "" {
+		v.DNS.Detail = l.Names.Differs(ctx, l.Platform.PrivateLinkHost(t.Name), privatelink)
+	}
+	v.DNS.Wanted = v.DNS.Detail == ""
+	host := l.Platform.Host(t.Name)
+	err := l.Store.View(ctx, func(tx *store.Tx) error {
+		since := c.PublishedAt
+		if since.IsZero() {
+			since = v.Now // nothing before the records were published counts
+		}
+		arrivals, e1 := tx.ListArrivals(host, since)
+		nodes, e2 := tx.ListNodes(store.Page{})
+		routes, e3 := tx.FindRoutes()
+		v.Arrivals = plan.Arrivals(arrivals, since, since.Add(l.Rules.Cutover.TTL))
+		v.Nodes, v.Routes = nodes, plan.RouteView{Revision: routes.Revision, Public: routes.Hosts[host].Public}
+		return errors.Join(e1, e2, e3)
+	})
+	return v, err
+}
+
+// publishZones compiles the public DNS from what is stored, as publish does
+// with the routes.
+func (l *Loop) publishZones(ctx context.Context, d plan.Desired) error {
+	next := plan.CompileZones(l.Platform, d, l.Rules.Cutover.TTL)
+	var stored postern.Zones
+	if err := l.Store.View(ctx, func(tx *store.Tx) (err error) { stored, err = tx.FindZones(); return err }); err != nil {
+		return err
+	}
+	next.Revision = stored.Revision
+	if stored.Revision == 0 || !reflect.DeepEqual(stored, next) {
+		next.Revision++
+		if err := l.Store.Update(ctx, func(tx *store.Tx) error { return tx.SaveZones(next) }); err != nil {
+			return err
+		}
+	}
+	l.PublishZones(next)
+	return nil
+}
+
+// TenantDNS is a tenant's public DNS and its private counterparts.
+type TenantDNS struct {
+	Wanted    map[string][]postern.Record // by name: what the public zones are to say
+	Differs   string                      // which server says otherwise; "": none
+	Endpoints []postern.Endpoint          // ready ones that reach the tenant
+}
+
+// TenantDNS compiles what the public zones are to say for a tenant, and asks
+// their servers.
+func (l *Loop) TenantDNS(ctx context.Context, tenant string) (TenantDNS, error) {
+	d, t, err := l.tenant(ctx, tenant)
+	if err != nil {
+		return TenantDNS{}, err
+	}
+	var c *postern.Cutover
+	if i := slices.IndexFunc(d.Cutovers, func(c postern.Cutover) bool { return c.Tenant == tenant }); i >= 0 {
+		c = &d.Cutovers[i]
+	}
+	host, link := l.Platform.Host(tenant), l.Platform.PrivateLinkHost(tenant)
+	hosted, privatelink := plan.TenantRecords(l.Platform, t, c, l.Rules.Cutover.TTL)
+	out := TenantDNS{Wanted: map[string][]postern.Record{host: hosted, link: privatelink}}
+	if out.Differs = l.Names.Differs(ctx, host, hosted); out.Differs == "" {
+		out.Differs = l.Names.Differs(ctx, link, privatelink)
+	}
+	ready := plan.ReadyEndpoints(l.Platform, t, d)
+	for _, e := range d.Endpoints {
+		if slices.Contains(ready, e.ID) {
+			out.Endpoints = append(out.Endpoints, e)
+		}
+	}
+	return out, nil
+}
+
+// tenant finds a tenant among everything that is desired.
+func (l *Loop) tenant(ctx context.Context, name string) (plan.Desired, postern.Tenant, error) {
+	d, err := l.desired(ctx)
+	if err != nil {
+		return d, postern.Tenant{}, err
+	}
+	i := slices.IndexFunc(d.Tenants, func(t postern.Tenant) bool { return t.Name == name })
+	if i < 0 {
+		return d, postern.Tenant{}, postern.NotFound("tenant", name)
+	}
+	return d, d.Tenants[i], nil
+}
+
+// Preflight is what stands against a tenant's cutover now.
+func (l *Loop) Preflight(ctx context.Context, tenant string) ([]postern.Blocker, error) {
+	d, t, err := l.tenant(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	now := l.Now()
+	v := plan.PreflightView{Tenant: t, Ready: plan.ReadyEndpoints(l.Platform, t, d)}
+	err = l.Store.View(ctx, func(tx *store.Tx) error {
+		// A client that came lately will come again. During a rehearsal only
+		// those count who still come when the old records have expired.
+		since := now.Add(-recently)
+		for _, c := range d.Cutovers {
+			if c.Tenant == tenant && !c.PublishedAt.IsZero() {
+				since = c.PublishedAt.Add(l.Rules.Cutover.TTL)
+			}
+		}
+		arrivals, e1 := tx.ListArrivals(l.Platform.Host(tenant), since)
+		probes, e2 := tx.ListProbes(tenant)
+		nodes, e3 := tx.ListNodes(store.Page{})
+		routes, e4 := tx.FindRoutes()
+		isolation, e5 := tx.ListIsolation()
+		v.PublicSources = plan.Arrivals(arrivals, since, since).PublicSources
+		for _, p := range probes {
+			if p.EndpointID != "" && !slices.Contains(v.Proven, p.EndpointID) {
+				v.Proven = append(v.Proven, p.EndpointID)
+			}
+		}
+		v.Nodes = len(nodes)
+		v.Waiting = plan.Waiting(nodes, routes.Revision, l.Rules.Cutover.NodeSilence, now)
+		for _, b := range routes.Hosts[l.Platform.Host(tenant)].Backends {
+			v.Isolation = append(v.Isolation, isolationOf(isolation, b.String(), now))
+		}
+		return errors.Join(e1, e2, e3, e4, e5)
+	})
+	return plan.Preflight(l.Platform, v), err
+}
+
+// recently is how long ago a public client counts before a cutover.
+const recently = 24 * time.Hour
+
+// isolationLifetime is how long a node's finding about a backend holds.
+const isolationLifetime = 10 * time.Minute
+
+func isolationOf(found []postern.Isolation, address string, now time.Time) plan.Isolation {
+	out := plan.Isolation{Address: address, Detail: "no node has probed it lately"}
+	for _, f := range found {
+		if f.Address != address || now.Sub(f.At) > isolationLifetime {
+			continue
+		}
+		out.Isolated, out.Detail = f.Isolated, f.Detail
+		if !f.Isolated {
+			break // one node that got through is enough
+		}
+	}
+	return out
+}

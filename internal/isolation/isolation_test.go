@@ -1,0 +1,66 @@
+package isolation_test
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/backend"
+	"github.com/postern-net/postern/internal/isolation"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve runs a backend behind the listener of package backend.
+func serve(t *testing.T, h http.Handler) netip.AddrPort {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ConnContext = backend.ConnContext
+	s.Listener = &backend.Listener{Listener: s.Listener, Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return netip.MustParseAddrPort(s.Listener.Addr().String())
+}
+
+func TestProbe(t *testing.T) {
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	if isolated, detail := isolation.Probe(t.Context(), serve(t, backend.Handler(ok)), "example.hosted.test"); !isolated {
+		t.Errorf("a backend with the middleware counts as open: %s", detail)
+	}
+	isolated, detail := isolation.Probe(t.Context(), serve(t, ok), "example.hosted.test")
+	if isolated || !strings.Contains(detail, "answers 200") {
+		t.Errorf("a backend that serves every host: isolated %v, %s", isolated, detail)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddrPort(ln.Addr().String())
+	ln.Close()
+	if isolated, detail := isolation.Probe(t.Context(), at, "example.hosted.test"); isolated || !strings.Contains(detail, "does not answer") {
+		t.Errorf("a backend that is down: isolated %v, %s", isolated, detail)
+	}
+}
+
+// Every backend is asked once, however many hosts lead to it.
+func TestProbeAll(t *testing.T) {
+	guarded := serve(t, backend.Handler(http.NotFoundHandler()))
+	open := serve(t, http.NotFoundHandler())
+	found := isolation.ProbeAll(t.Context(), postern.Routes{Hosts: map[string]postern.Host{
+		"a.hosted.test": {Backends: []netip.AddrPort{guarded}},
+		"b.hosted.test": {Backends: []netip.AddrPort{guarded, open}},
+	}})
+	got := map[string]bool{}
+	for _, f := range found {
+		got[f.Address] = f.Isolated
+	}
+	if len(found) != 2 || !got[guarded.String()] || got[open.String()] {
+		t.Errorf("%+v, want %s isolated and %s not", found, guarded, open)
+	}
+}

@@ -1,0 +1,50 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/postern-net/postern"
+)
+
+// CompileZones makes the platform's public DNS of what is stored, without a
+// revision.
+//
+//	                 <t>.hosted                    <t>.privatelink
+//	public           A public ingress              –
+//	rehearsing       CNAME <t>.privatelink         A public ingress (fallback)
+//	enforcing        CNAME <t>.privatelink         A public ingress (refuses)
+//	withdrawing on   CNAME <t>.privatelink         –
+//
+// The two are zones of their own: an answer stops at the CNAME, so that a
+// resolver asks the customer's private zone for the rest.
+func CompileZones(p *postern.Platform, d Desired, ttl time.Duration) postern.Zones {
+	hosted, privatelink := map[string][]postern.Record{}, map[string][]postern.Record{}
+	for _, t := range d.Tenants {
+		h, l := TenantRecords(p, t, current(d.Cutovers, t.Name), ttl)
+		if len(h) > 0 {
+			hosted[p.Host(t.Name)] = h
+		}
+		if len(l) > 0 {
+			privatelink[p.PrivateLinkHost(t.Name)] = l
+		}
+	}
+	return postern.Zones{Zones: map[string]postern.Zone{p.Domains.Hosted: {Records: hosted}, p.Domains.PrivateLink: {Records: privatelink}}}
+}
+
+// TenantRecords are the public records of a tenant's two names.
+func TenantRecords(p *postern.Platform, t postern.Tenant, c *postern.Cutover, ttl time.Duration) (hosted, privatelink []postern.Record) {
+	seconds := uint32(max(ttl, time.Second) / time.Second) //nolint:gosec // a TTL is small
+	region, _, _ := p.Region(t.Region)
+	var public []postern.Record
+	for _, a := range region.PublicIngress {
+		public = append(public, postern.Record{Type: postern.RecordA, TTL: seconds, Value: a.String()})
+	}
+	if c == nil {
+		return public, nil
+	}
+	hosted = []postern.Record{{Type: postern.RecordCNAME, TTL: seconds, Value: p.PrivateLinkHost(t.Name)}}
+	if c.Phase == postern.CutoverRehearsing || c.Phase == postern.CutoverEnforcing {
+		privatelink = public
+	}
+	return hosted, privatelink
+}
