@@ -88,6 +88,9 @@ type Blocker struct {
 	Message         string
 	Evidence        []string // what was seen: sources, endpoints, nodes
 	Acknowledgeable bool
+	// EnforceOnly: it stands against enforcing; the rehearsal, which finds it
+	// out, may begin.
+	EnforceOnly bool
 }
 
 // Names of blockers.

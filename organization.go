@@ -34,7 +34,7 @@ type Tenant struct {
 }
 
 // reservedTenants would collide with names that Postern gives a meaning.
-var reservedTenants = []string{"probe", "scim", "www"}
+var reservedTenants = []string{"ns", "probe", "scim", "www"}
 
 // Validate reports every problem of the tenant at once.
 func (t Tenant) Validate(p *Platform) error {

@@ -188,6 +188,9 @@ func (p *Platform) validateBackends(es *Errors, at string, r Region) {
 		}
 	}
 	for i, a := range r.PublicIngress {
+		if slices.Contains(r.PublicIngress[:i], a) {
+			es.Add(Invalid(path(at+".public_ingress", i), a.String(), "named twice", "name it once"))
+		}
 		if !a.IsValid() || !a.Is4() {
 			es.Add(Invalid(path(at+".public_ingress", i), a.String(), "not an IPv4 address", "give the address that clients on the internet connect to"))
 		}

@@ -21,7 +21,6 @@ import (
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/api"
-	"github.com/postern-net/postern/internal/control"
 	"github.com/postern-net/postern/internal/plan"
 	"github.com/postern-net/postern/internal/platformfile"
 	"github.com/postern-net/postern/internal/store"
@@ -53,8 +52,8 @@ func (idle) Preflight(context.Context, string) ([]postern.Blocker, error) {
 	return nil, nil
 }
 
-func (idle) TenantDNS(context.Context, string) (control.TenantDNS, error) {
-	return control.TenantDNS{}, nil
+func (idle) TenantDNS(context.Context, string) (plan.TenantDNS, error) {
+	return plan.TenantDNS{}, nil
 }
 
 func newWorld(t *testing.T) *world {

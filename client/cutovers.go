@@ -57,6 +57,7 @@ type Blocker struct {
 	Message         string   `json:"message"`
 	Evidence        []string `json:"evidence,omitempty" doc:"What was seen"`
 	Acknowledgeable bool     `json:"acknowledgeable" doc:"May be accepted by its name; otherwise it must be mended"`
+	Blocks          string   `json:"blocks" enum:"start,enforce" doc:"start: the rehearsal does not begin; enforce: public clients are not refused yet"`
 	Acknowledged    bool     `json:"acknowledged,omitempty" doc:"The tenant's cutover accepts it"`
 }
 

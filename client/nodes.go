@@ -31,6 +31,7 @@ type NodeStatus struct {
 	CurrentRevision int64     `json:"current_revision" doc:"Of the route table that should be"`
 	RegisteredAt    time.Time `json:"registered_at"`
 	LastSeen        time.Time `json:"last_seen"`
+	Fenced          bool      `json:"fenced"`
 	FencedBy        string    `json:"fenced_by,omitempty"`
 	FencedAt        time.Time `json:"fenced_at,omitzero"`
 }
@@ -38,7 +39,7 @@ type NodeStatus struct {
 // NodeRegistration is how a node introduces itself. Keys of newer nodes that
 // the server does not know are ignored.
 type NodeRegistration struct {
-	_               struct{} `json:"-" additionalProperties:"true"` //nolint:unused,revive // read by the API's framework
+	_               struct{} `json:"-" additionalProperties:"true"` // read by the API's framework
 	ID              string   `json:"id" doc:"Must be the token's name" maxLength:"63"`
 	Regions         []string `json:"regions" maxItems:"100" nullable:"false"`
 	Version         string   `json:"version" maxLength:"100"`
@@ -50,7 +51,7 @@ type NodeRegistration struct {
 // it was taken; the server takes each number of a boot once. Keys of newer
 // nodes that the server does not know are ignored.
 type NodeReport struct {
-	_               struct{}  `json:"-" additionalProperties:"true"` //nolint:unused,revive // read by the API's framework
+	_               struct{}  `json:"-" additionalProperties:"true"` // read by the API's framework
 	ID              string    `json:"id" doc:"Must be the token's name" maxLength:"63"`
 	BootID          string    `json:"boot_id" minLength:"8" maxLength:"64"`
 	Seq             int64     `json:"seq" minimum:"1" doc:"Counts this boot's reports from 1"`
@@ -60,7 +61,7 @@ type NodeReport struct {
 
 // Arrival is how often connections of one kind arrived at a node.
 type Arrival struct {
-	_             struct{}  `json:"-" additionalProperties:"true"` //nolint:unused,revive // read by the API's framework
+	_             struct{}  `json:"-" additionalProperties:"true"` // read by the API's framework
 	Region        string    `json:"region"`
 	Listener      string    `json:"listener" enum:"private,public"`
 	VPCEndpointID string    `json:"vpc_endpoint_id,omitempty"`
@@ -71,6 +72,20 @@ type Arrival struct {
 	Count         int64     `json:"count" minimum:"1"`
 	FirstSeen     time.Time `json:"first_seen"`
 	LastSeen      time.Time `json:"last_seen"`
+}
+
+// BackendReport is what a node found when it asked its backends for another
+// host than was admitted.
+type BackendReport struct {
+	ID       string           `json:"id" doc:"Must be the token's name" maxLength:"63"`
+	Backends []BackendFinding `json:"backends" maxItems:"2000"`
+}
+
+// BackendFinding is what one backend answered.
+type BackendFinding struct {
+	Address  string `json:"address" doc:"With its port" maxLength:"64"`
+	Isolated bool   `json:"isolated" doc:"It answered 421"`
+	Detail   string `json:"detail" maxLength:"1000"`
 }
 
 // Nodes lists the registered nodes.
@@ -109,6 +124,11 @@ func (c *Client) RegisterNode(ctx context.Context, r NodeRegistration) (Node, er
 // ReportNode sends a report; for nodes.
 func (c *Client) ReportNode(ctx context.Context, r NodeReport) error {
 	return c.call(ctx, http.MethodPost, "/v1/nodelink/reports", nil, r, nil)
+}
+
+// ReportBackends sends what the backends answered; for nodes.
+func (c *Client) ReportBackends(ctx context.Context, r BackendReport) error {
+	return c.call(ctx, http.MethodPost, "/v1/nodelink/backends", nil, r, nil)
 }
 
 // maxRouteMessage bounds one message of the stream of routes, in bytes.

@@ -49,6 +49,26 @@ var mayCall = map[string]string{
 	"GET /v1/tokens":                  "admin",
 	"POST /v1/tokens":                 "admin",
 	"DELETE /v1/tokens/{id}":          "admin",
+
+	"GET /v1/tenants/{id}/preflight":     "admin operator example viewer",
+	"GET /v1/tenants/{id}/dns":           "admin operator example viewer",
+	"GET /v1/tenants/{id}/probes":        "admin operator example viewer",
+	"POST /v1/tenants/{id}/probes":       "admin operator example",
+	"GET /v1/cutovers":                   "admin operator example viewer",
+	"POST /v1/cutovers":                  "admin operator example",
+	"GET /v1/cutovers/{id}":              "admin operator example viewer",
+	"POST /v1/cutovers/{id}/acknowledge": "admin operator example",
+	"POST /v1/cutovers/{id}/rollback":    "admin operator example",
+
+	"GET /v1/nodes":                   "admin operator",
+	"GET /v1/nodes/{id}":              "admin operator",
+	"POST /v1/nodes/{id}/fence":       "admin operator",
+	"POST /v1/nodes/{id}/unfence":     "admin operator",
+	"DELETE /v1/nodes/{id}":           "admin operator",
+	"POST /v1/nodelink/registrations": "node",
+	"POST /v1/nodelink/reports":       "node",
+	"POST /v1/nodelink/backends":      "node",
+	"GET /v1/nodelink/routes":         "node",
 }
 
 func TestEveryRouteWithEveryRole(t *testing.T) {

@@ -20,7 +20,6 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
-	"github.com/postern-net/postern/internal/control"
 	"github.com/postern-net/postern/internal/plan"
 	"github.com/postern-net/postern/internal/store"
 )
@@ -43,7 +42,7 @@ type Loop interface {
 	Preflight(ctx context.Context, tenant string) ([]postern.Blocker, error)
 	// TenantDNS is what the public zones are to say for a tenant, and whether
 	// they do.
-	TenantDNS(ctx context.Context, tenant string) (control.TenantDNS, error)
+	TenantDNS(ctx context.Context, tenant string) (plan.TenantDNS, error)
 }
 
 // Config is what a [Server] is made of.

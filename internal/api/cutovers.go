@@ -24,6 +24,7 @@ func (s *Server) cutoverRoutes() {
 	route(s, spec{id: "rollback-cutover", method: http.MethodPost, path: "/v1/cutovers/{id}/rollback", roles: writers, summary: "Make the tenant public again, from wherever it is"}, s.rollBackCutover)
 	route(s, spec{id: "get-tenant-dns", method: http.MethodGet, path: "/v1/tenants/{id}/dns", roles: readers, summary: "What the vendor publishes and what the customer must create"}, s.tenantDNS)
 	route(s, spec{id: "create-probe", method: http.MethodPost, path: "/v1/tenants/{id}/probes", roles: writers, status: http.StatusCreated, summary: "Draw a server name that proves the path through an endpoint"}, s.createProbe)
+	route(s, spec{id: "report-backends", method: http.MethodPost, path: "/v1/nodelink/backends", roles: []postern.Role{postern.RoleNode}, status: http.StatusNoContent, summary: "What a node's backends answered when they were asked for another host"}, s.reportBackends)
 	route(s, spec{id: "list-probes", method: http.MethodGet, path: "/v1/tenants/{id}/probes", roles: readers, summary: "List a tenant's path probes"}, s.listProbes)
 }
 
@@ -75,10 +76,17 @@ func (s *Server) preflight(ctx context.Context, id postern.Identity, in *ByID) (
 	out := &body[client.Page[client.Blocker]]{client.Page[client.Blocker]{Items: []client.Blocker{}}}
 	for _, b := range blockers {
 		out.Body.Items = append(out.Body.Items, client.Blocker{
-			Name: b.Name, Message: b.Message, Evidence: b.Evidence, Acknowledgeable: b.Acknowledgeable, Acknowledged: current.Accepts(b.Name),
+			Name: b.Name, Message: b.Message, Evidence: b.Evidence, Acknowledgeable: b.Acknowledgeable, Acknowledged: current.Accepts(b.Name), Blocks: blocks(b),
 		})
 	}
 	return out, err
+}
+
+func blocks(b postern.Blocker) string {
+	if b.EnforceOnly {
+		return "enforce"
+	}
+	return "start"
 }
 
 // acknowledgeable are the names that a person may accept.
@@ -114,7 +122,7 @@ func (s *Server) startCutover(ctx context.Context, id postern.Identity, in *stru
 		return nil, err
 	}
 	var es postern.Errors
-	for _, b := range plan.Unacknowledged(blockers, in.Body.Acknowledged) {
+	for _, b := range plan.AgainstStart(blockers, in.Body.Acknowledged) {
 		es.Add(blocked(b))
 	}
 	if err := es.Err(); err != nil {
@@ -314,5 +322,23 @@ func (s *Server) listProbes(ctx context.Context, id postern.Identity, in *ByID) 
 			out.Body.Items = append(out.Body.Items, s.wireProbe(p))
 		}
 		return err
+	})
+}
+
+func (s *Server) reportBackends(ctx context.Context, id postern.Identity, in *struct{ Body client.BackendReport }) (*struct{}, error) {
+	if in.Body.ID != id.Name {
+		return nil, &postern.Error{Code: postern.CodeForbidden, Field: "id", Value: in.Body.ID, Message: "not the node that this token is for", Fix: "report as " + id.Name}
+	}
+	return nil, s.Store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := tx.FindNode(id.Name); err != nil {
+			return err
+		}
+		for _, b := range in.Body.Backends {
+			err := tx.SaveIsolation(postern.Isolation{Node: id.Name, Address: b.Address, Isolated: b.Isolated, Detail: b.Detail, At: s.Now()})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }

@@ -26,7 +26,7 @@ func wireNode(n postern.Node, now time.Time, revision int64) client.Node {
 		Status: client.NodeStatus{
 			State: string(n.State(now, revision)), Regions: append([]string{}, n.Regions...), Version: n.Version, BootID: n.BootID,
 			AppliedRevision: n.AppliedRevision, CurrentRevision: revision, RegisteredAt: n.RegisteredAt, LastSeen: n.LastSeen,
-			FencedBy: n.FencedBy, FencedAt: n.FencedAt,
+			Fenced: n.Fenced, FencedBy: n.FencedBy, FencedAt: n.FencedAt,
 		},
 	}
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/postern-net/postern/internal/aws"
 	"github.com/postern-net/postern/internal/control"
 	"github.com/postern-net/postern/internal/localaws"
+	"github.com/postern-net/postern/internal/nodelink"
 	"github.com/postern-net/postern/internal/plan"
 	"github.com/postern-net/postern/internal/store"
 )
@@ -53,6 +54,7 @@ type world struct {
 	platform *postern.Platform
 	store    *store.Store
 	loop     *control.Loop
+	hub      *nodelink.Hub
 	api      *api.Server
 	config   api.Config
 	log      *logBuffer
@@ -95,21 +97,17 @@ func secretOf(token string) string { return "postern_secret-of-" + token }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Now().UTC().Truncate(time.Second), log: &logBuffer{}, customer: map[string]localaws.Account{}, vpcs: map[string]localaws.VPC{}}
+	w := &world{t: t, now: time.Now().UTC().Truncate(time.Second), log: &logBuffer{}, hub: nodelink.NewHub(), customer: map[string]localaws.Account{}, vpcs: map[string]localaws.VPC{}}
 	w.startAWS()
-	var err error
-	if w.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "postern.db")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.store.Close() })
+	w.openStore()
 	logger := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	rules := plan.Rules{Automatic: true, MissingGrace: 10 * time.Second}
 	w.loop = control.New(control.Config{
 		Platform: w.platform, Store: w.store, Cloud: w.cloud, Rules: rules, Resync: time.Minute, Settle: time.Second,
-		Publish: func(postern.Routes) {}, Now: w.clock, Logger: logger,
+		Publish: w.hub.Publish, Now: w.clock, Logger: logger,
 	})
 	w.config = api.Config{
-		Platform: w.platform, Store: w.store, Cloud: w.cloud, Loop: w.loop, Rules: rules, Now: w.clock, Logger: logger, Version: "v1",
+		Platform: w.platform, Store: w.store, Cloud: w.cloud, Loop: w.loop, Hub: w.hub, Rules: rules, Now: w.clock, Logger: logger, Version: "v1",
 	}
 	w.api = api.New(w.config)
 	w.seed()
@@ -173,6 +171,40 @@ func (w *world) startAWS() {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.cloud.Close)
+}
+
+// emptyDatabase is a database with its schema: making that is what takes time.
+var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "postern-test")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "postern.db")
+	s, err := store.Open(context.Background(), path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+func (w *world) openStore() {
+	w.t.Helper()
+	b, err := emptyDatabase()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	path := filepath.Join(w.t.TempDir(), "postern.db")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	if w.store, err = store.Open(w.t.Context(), path); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = w.store.Close() })
 }
 
 func freePort(t *testing.T, at netip.Addr) uint16 {

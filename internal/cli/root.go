@@ -66,7 +66,10 @@ Every command that talks to the API needs its address and a token:
 Exit status: 0 done, 1 refused or failed, 2 wrong usage.`,
 		Example: `  postern account prove                              # 1. this AWS account is ours
   postern regions --tenant example                   # 2. where to create the VPC endpoint
-  postern endpoint claim vpce-0d363d9ea82658bec --tenant example --wait   # 3. let it in`,
+  postern endpoint claim vpce-0d363d9ea82658bec --tenant example --wait   # 3. let it in
+  postern dns example                                # 4. which records your own DNS needs
+  postern tenant probe example                       # 5. prove the path
+  postern cutover start example --watch              # 6. rehearse, then close the public side`,
 		Version:       build.Version,
 		SilenceErrors: true, // Execute prints them
 		SilenceUsage:  true,
@@ -86,8 +89,8 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.`,
 		&cobra.Group{ID: groupLocal, Title: "On this machine:"},
 	)
 	a.settings.flags(root)
-	add(root, groupCustomer, a.whoami(), a.regions(), a.tenant(), a.account(), a.endpoint(), a.denials(), a.events())
-	add(root, groupOperator, a.organization(), a.token(), a.plan())
+	add(root, groupCustomer, a.whoami(), a.regions(), a.tenant(), a.account(), a.endpoint(), a.cutover(), a.dns(), a.denials(), a.events())
+	add(root, groupOperator, a.organization(), a.token(), a.node(), a.plan())
 	strict(extra)
 	onThisMachine := append([]*cobra.Command{a.platform(), a.version()}, extra...)
 	withoutAPI(onThisMachine)

@@ -3,10 +3,13 @@ package cli_test
 import (
 	"context"
 	"flag"
+	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +80,8 @@ func runInWorlds(t *testing.T, dir string, automatic bool) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"as": as, "with-aws": withAWS, "create-endpoint": createEndpoint, "delete-endpoint": deleteEndpoint,
 			"await": await, "stable": stable, "break-aws": breakAWS, "deny": deny,
+			"visit": visitPrivately, "visit-publicly": visitPublicly, "keep-coming": keepComing, "address": address, "ask-backends": askBackends,
+			"lose-node": loseNode, "fence": fence,
 		},
 	})
 }
@@ -120,6 +125,8 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 
 var moment = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
 
+var localPort = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+
 // namePart is what AWS puts into an endpoint's DNS names against guessing.
 var namePart = regexp.MustCompile(`-[a-z0-9]{8}((?:-[a-z0-9-]+)?\.vpce-svc-)`)
 
@@ -131,6 +138,7 @@ func stable(ts *testscript.TestScript, _ bool, args []string) {
 	for _, v := range args[2:] {
 		text = strings.ReplaceAll(text, ts.Getenv(v), (v + strings.Repeat("-", 22))[:22])
 	}
+	text = localPort.ReplaceAllString(text, "127.0.0.1:9")
 	text = namePart.ReplaceAllString(text, "-xxxxxxxx$1")
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
 }
@@ -149,5 +157,81 @@ func deny(ts *testscript.TestScript, _ bool, args []string) {
 			Region: virginia, Listener: "private", EndpointID: ts.Getenv(args[0]), ServerName: args[1], Denial: postern.DenyNotAuthorized,
 			Organization: "globex", Count: 3, FirstSeen: at, LastSeen: at,
 		}})
+	}))
+}
+
+// address VARIABLE: of the endpoint's first network interface, as $ENI, and of
+// a client beside it, as $CLIENT; the public ingress is $PUBLIC.
+func address(ts *testscript.TestScript, _ bool, args []string) {
+	w := worldOf(ts)
+	info, err := w.cloud.Endpoint(ts.Getenv(args[0]))
+	ts.Check(err)
+	ts.Setenv("ENI", net.JoinHostPort(info.Addresses[0], strconv.Itoa(int(w.door))))
+	ts.Setenv("CLIENT", w.clientAddress().String())
+	ts.Setenv("PUBLIC", w.plane.public.String())
+}
+
+// visit HOST: as a client in the network of $ENI.
+func visitPrivately(ts *testscript.TestScript, neg bool, args []string) {
+	err := visit(context.Background(), worldOf(ts).clientAddress(), netip.MustParseAddrPort(ts.Getenv("ENI")), args[0])
+	visited(ts, neg, err)
+}
+
+// visit-publicly HOST: as a client on the internet.
+func visitPublicly(ts *testscript.TestScript, neg bool, args []string) {
+	come := func() error {
+		return visit(context.Background(), netip.MustParseAddr("127.0.0.1"), worldOf(ts).plane.public, args[0])
+	}
+	if neg {
+		visited(ts, neg, come())
+		return
+	}
+	// Nodes hear of a rollback a moment later.
+	ts.Check(until(context.Background(), func() (bool, error) { err := come(); return err == nil, err }))
+}
+
+// keep-coming HOST PATTERN COMMAND…: visit it publicly and run the command, in
+// turn, until its output matches.
+func keepComing(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile(args[1])
+	ts.Check(until(context.Background(), func() (bool, error) {
+		visitPublicly(ts, false, args[:1])
+		err := ts.Exec(args[2], args[3:]...)
+		return pattern.MatchString(ts.ReadFile("stdout")), err
+	}))
+}
+
+func visited(ts *testscript.TestScript, neg bool, err error) {
+	if neg && err == nil {
+		ts.Fatalf("was let in")
+	}
+	if !neg {
+		ts.Check(err)
+	}
+}
+
+// ask-backends: the node asks them for hosts that were not admitted.
+func askBackends(ts *testscript.TestScript, _ bool, _ []string) {
+	w := worldOf(ts)
+	ts.Check(w.plane.askBackends(context.Background(), w.store))
+}
+
+// lose-node ID: a node that registered, and was not heard of since.
+func loseNode(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(worldOf(ts).store.Update(context.Background(), func(tx *store.Tx) error {
+		_, _, err := tx.UpsertNode(postern.Node{ID: args[0], Regions: []string{virginia}, BootID: "lost-for-good", LastSeen: time.Now().Add(-time.Hour)})
+		return err
+	}))
+}
+
+// fence ID: an operator asserts that no traffic reaches it.
+func fence(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(worldOf(ts).store.Update(context.Background(), func(tx *store.Tx) error {
+		n, err := tx.FindNode(args[0])
+		if err != nil {
+			return err
+		}
+		_, err = tx.FenceNode(n, "ada", time.Now())
+		return err
 	}))
 }

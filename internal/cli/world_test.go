@@ -31,14 +31,16 @@ import (
 	"github.com/postern-net/postern/internal/store"
 )
 
-// world is a running control plane in front of the stand-in for AWS: what a
-// command line meets, without the data plane.
+// world is a running control plane in front of the stand-in for AWS, with one
+// node: what a command line meets.
 type world struct {
 	url       string
 	tokens    map[string]string // secrets by name
 	customers map[string]localaws.Account
 	networks  map[string]localaws.VPC // of the customers, in us-east-1
 	cloud     *localaws.Server
+	door      uint16 // port of the platform's load balancer
+	plane     *plane
 	store     *store.Store
 	stop      func()
 }
@@ -50,6 +52,9 @@ func newWorld(ctx context.Context, dir string, automatic bool) (_ *world, err er
 	w := &world{tokens: map[string]string{}, customers: map[string]localaws.Account{}, networks: map[string]localaws.VPC{}}
 	platform, err := platformfile.Builtin("immuta")
 	if err != nil {
+		return nil, err
+	}
+	if w.plane, err = startPlane(ctx, platform); err != nil {
 		return nil, err
 	}
 	vendor, err := w.startCloud(ctx, platform)
@@ -69,10 +74,10 @@ func newWorld(ctx context.Context, dir string, automatic bool) (_ *world, err er
 	if err := w.addTokens(ctx); err != nil {
 		return nil, err
 	}
-	rules := plan.Rules{Automatic: automatic, MissingGrace: time.Second}
+	rules := plan.Rules{Automatic: automatic, MissingGrace: time.Second, Cutover: cutoverRules}
 	loop := control.New(control.Config{
 		Platform: platform, Store: w.store, Cloud: cloud, Rules: rules, Resync: 200 * time.Millisecond, Settle: 50 * time.Millisecond,
-		Publish: func(postern.Routes) {}, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Publish: w.plane.publish, PublishZones: w.plane.publishZones, Names: w.plane.checker(), Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 	})
 	srv := httptest.NewServer(api.New(api.Config{
 		Platform: platform, Store: w.store, Cloud: cloud, Loop: loop, Rules: rules, Now: time.Now,
@@ -86,8 +91,14 @@ func newWorld(ctx context.Context, dir string, automatic bool) (_ *world, err er
 			panic(err)
 		}
 	})
+	wg.Go(func() {
+		if err := w.plane.link(ctx, w.store); err != nil {
+			panic(err)
+		}
+	})
 	w.stop = func() {
 		cancel()
+		w.plane.stop()
 		srv.CloseClientConnections()
 		srv.Close()
 		wg.Wait()
@@ -109,15 +120,15 @@ func (w *world) startCloud(ctx context.Context, platform *postern.Platform) (loc
 		w.customers[name] = b.AddAccount(name)
 		w.networks[name] = b.AddVPC(w.customers[name].ID, virginia, name, "use1-az2", "use1-az4")
 	}
-	port, err := freePort(ctx, w.networks["example-corp"].Host("", 250))
-	if err != nil {
+	var err error
+	if w.door, err = freePort(ctx, w.networks["example-corp"].Host("", 250)); err != nil {
 		return localaws.AccessKey{}, err
 	}
 	for _, s := range platform.Segments {
 		for _, r := range s.Regions {
 			v := b.AddVPC(vendor.ID, r.ID, r.ID, r.AvailabilityZones...)
 			lb := b.AddLoadBalancer(v, "ingress", 5, r.AvailabilityZones,
-				localaws.LoadListener{Port: port, Targets: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}})
+				localaws.LoadListener{Port: w.door, Targets: []netip.AddrPort{w.plane.private}})
 			b.AddEndpointService(localaws.EndpointService{
 				ID: r.Service().ID, Account: vendor.ID, Region: r.ID, LoadBalancers: []string{lb.ARN}, AcceptanceRequired: true,
 			})
@@ -208,6 +219,9 @@ func (w *world) deleteEndpoint(ctx context.Context, customer, id string) error {
 	}
 	return err
 }
+
+// clientAddress is one of a client in Example Corp's network.
+func (w *world) clientAddress() netip.Addr { return w.networks["example-corp"].Host("", 40) }
 
 // until repeats what may fail for a while.
 func until(ctx context.Context, done func() (bool, error)) error {

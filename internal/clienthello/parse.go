@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 const (
@@ -11,9 +12,13 @@ const (
 	// post-quantum key shares takes about 1.8 KB; large session tickets and
 	// padding come on top.
 	MaxHandshake = 20 << 10
+	// MaxRecords bounds the records that a ClientHello is spread over. Clients
+	// use one, those that hide from middleboxes a handful, and MaxHandshake
+	// fits into two; a record for every few bytes only makes work.
+	MaxRecords = 64
 	// MaxSize bounds the bytes of the connection, record headers included,
-	// within which the ClientHello must end.
-	MaxSize = 32 << 10
+	// within which the ClientHello ends or is refused.
+	MaxSize = MaxHandshake + MaxRecords*recordHead
 )
 
 const (
@@ -36,108 +41,125 @@ var (
 	ErrIncomplete = errors.New("clienthello: not complete yet")
 	// ErrNotTLS means that the first bytes are another protocol's; SSL 2 is one.
 	ErrNotTLS = errors.New("clienthello: not TLS")
-	// ErrTooLarge means more than [MaxHandshake] or [MaxSize].
+	// ErrTooLarge means more than [MaxHandshake].
 	ErrTooLarge = errors.New("clienthello: too large")
-	// ErrMalformed means TLS that breaks a rule, or a server name that is no
-	// host name.
+	// ErrMalformed means TLS that breaks a rule, more than [MaxRecords], or a
+	// server name that is no host name.
 	ErrMalformed = errors.New("clienthello: malformed")
 )
 
 // Hello is what the client asked for.
 type Hello struct {
-	ServerName string   // in lower case; "" when the client sent none
-	ALPN       []string // application protocols, the client's favourite first
+	ServerName string // in lower case; "" when the client sent none
 }
 
 // Parse reads the ClientHello at the start of b, which holds everything that
 // the client has sent so far. Bytes after the record in which the ClientHello
 // ends are not looked at. It keeps no reference to b.
-func Parse(b []byte) (Hello, error) {
-	message, err := handshake(b)
+//
+// With [ErrIncomplete], need is how many bytes b must have at least before
+// another call can find the end; it is more than b has and at most [MaxSize].
+// A caller that waits for them calls no more than MaxRecords+3 times,
+// however the client cuts its bytes up, and each call takes time linear in the
+// number of records until the last.
+func Parse(b []byte) (h Hello, need int, err error) {
+	message, need, err := handshake(b)
 	if err != nil {
-		return Hello{}, err
+		return Hello{}, need, err
 	}
-	return parseMessage(message)
+	h, err = parseMessage(message)
+	return h, 0, err
 }
 
 // handshake returns the body of the ClientHello message, put together from
-// its records.
-func handshake(b []byte) ([]byte, error) {
-	var fragments [1][]byte
-	spans := fragments[:0] // the usual hello is in one record: no allocation
-	have, want := 0, handshakeHead
+// its records, or how many bytes it takes at least to go on.
+func handshake(b []byte) (body []byte, need int, err error) {
+	var one [1][]byte
+	spans := one[:0] // the usual hello is in one record: no allocation
+	var head [handshakeHead]byte
+	have, want := 0, handshakeHead // of the message, its head included
 	for at := 0; have < want; {
-		fragment, end, err := record(b, at)
-		incomplete := errors.Is(err, ErrIncomplete)
-		if err != nil && !incomplete {
-			return nil, err
+		size, err := recordSize(b, at)
+		if errors.Is(err, ErrIncomplete) {
+			return nil, at + recordHead, err
 		}
-		if len(fragment) > 0 {
-			spans = append(spans, fragment)
-			have += len(fragment)
-			if want, err = messageSize(spans, have); err != nil {
-				return nil, err
+		if err != nil {
+			return nil, 0, err
+		}
+		at += recordHead
+		fragment := b[at:min(len(b), at+size)]
+		if have < handshakeHead && len(fragment) > 0 {
+			n := copy(head[have:], fragment)
+			if want, err = messageSize(head[:have+n]); err != nil {
+				return nil, 0, err
 			}
 		}
-		if incomplete {
-			if len(b) >= MaxSize {
-				return nil, fmt.Errorf("%w: not complete after %d bytes", ErrTooLarge, len(b))
-			}
-			return nil, ErrIncomplete
+		switch left := want - have; {
+		case have+len(fragment) < handshakeHead: // not known yet
+		case size > left:
+			// Nothing may follow in the same record, for the keys change here.
+			return nil, 0, fmt.Errorf("%w: %d bytes after the ClientHello in its record", ErrMalformed, size-left)
+		case size < left && len(spans)+1 == MaxRecords:
+			return nil, 0, fmt.Errorf("%w: spread over more than %d records", ErrMalformed, MaxRecords)
 		}
-		at = end
-	}
-	if have > want {
-		// Nothing may follow in the same record, for the keys change here.
-		return nil, fmt.Errorf("%w: %d bytes after the ClientHello in its record", ErrMalformed, have-want)
+		if at+size > len(b) {
+			return nil, at + missing(size, have, want, len(fragment)), ErrIncomplete
+		}
+		spans = append(spans, fragment)
+		have += size
+		at += size
 	}
 	message := spans[0]
 	if len(spans) > 1 {
-		message = make([]byte, 0, want)
-		for _, s := range spans {
-			message = append(message, s...)
-		}
+		message = slices.Concat(spans...)
 	}
-	return message[handshakeHead:], nil
+	return message[handshakeHead:], 0, nil
 }
 
-// record returns the fragment of the record at b[at:] and where the next one
-// starts. With [ErrIncomplete] it returns what is there of the fragment.
-func record(b []byte, at int) (fragment []byte, end int, err error) {
+// missing is how many bytes from the start of a record's fragment on must be
+// there before there is news: the head of the message where it is not known
+// yet, or else the rest of the message, which takes another record at least
+// where this one ends before it.
+func missing(size, have, want, got int) int {
+	upTo := size
+	if have+got < handshakeHead {
+		upTo = min(size, handshakeHead-have)
+	}
+	if rest := want - have - upTo; rest > 0 {
+		return upTo + recordHead + rest
+	}
+	return upTo
+}
+
+// recordSize reads the head of the record at b[at:] and returns the size of
+// its fragment.
+func recordSize(b []byte, at int) (int, error) {
 	head := b[at:min(len(b), at+recordHead)]
 	if len(head) > 0 && head[0] != recordHandshake || len(head) > 1 && head[1] != majorVersion {
 		if at == 0 {
-			return nil, 0, ErrNotTLS
+			return 0, ErrNotTLS
 		}
-		return nil, 0, fmt.Errorf("%w: the ClientHello is interrupted by another record", ErrMalformed)
+		return 0, fmt.Errorf("%w: the ClientHello is interrupted by another record", ErrMalformed)
 	}
 	if len(head) < recordHead {
-		return nil, 0, ErrIncomplete
+		return 0, ErrIncomplete
 	}
 	size := int(binary.BigEndian.Uint16(head[3:]))
 	if size == 0 || size > maxRecord {
-		return nil, 0, fmt.Errorf("%w: a record of %d bytes", ErrMalformed, size)
+		return 0, fmt.Errorf("%w: a record of %d bytes", ErrMalformed, size)
 	}
-	at += recordHead
-	if at+size > len(b) {
-		return b[at:], 0, ErrIncomplete
-	}
-	return b[at : at+size], at + size, nil
+	return size, nil
 }
 
-// messageSize tells the size of the handshake message that the fragments
-// start, as far as they show it, and refuses what is no ClientHello.
-func messageSize(fragments [][]byte, have int) (int, error) {
-	if t := fragments[0][0]; t != typeClientHello {
+// messageSize tells the size of the handshake message that starts with head,
+// its head included, as far as that shows it, and refuses what is no
+// ClientHello. Head has a byte at least.
+func messageSize(head []byte) (int, error) {
+	if t := head[0]; t != typeClientHello {
 		return 0, fmt.Errorf("%w: handshake message of type %d, not a ClientHello", ErrMalformed, t)
 	}
-	if have < handshakeHead {
+	if len(head) < handshakeHead {
 		return handshakeHead, nil
-	}
-	var head [handshakeHead]byte
-	n := 0
-	for _, f := range fragments {
-		n += copy(head[n:], f)
 	}
 	size := handshakeHead + (int(head[1])<<16 | int(head[2])<<8 | int(head[3]))
 	if size > MaxHandshake {
@@ -230,7 +252,7 @@ func parseExtensions(b []byte) (Hello, error) {
 		case extensionServerName:
 			h.ServerName, err = parseServerName(value)
 		case extensionALPN:
-			h.ALPN, err = parseALPN(value)
+			err = checkALPN(value)
 		}
 		if err != nil {
 			return Hello{}, err
@@ -252,20 +274,19 @@ func parseServerName(b []byte) (string, error) {
 	return hostname(name)
 }
 
-// parseALPN reads a list of at least one protocol (RFC 7301 section 3.1).
-func parseALPN(b []byte) ([]string, error) {
+// checkALPN checks a list of at least one protocol (RFC 7301 section 3.1).
+// Nothing is decided by the protocols, so they are not kept: there can be
+// thousands.
+func checkALPN(b []byte) error {
 	outer := cursor{b: b}
 	list := cursor{b: outer.vector16()}
 	if outer.bad || len(outer.b) > 0 || len(list.b) == 0 {
-		return nil, malformed("list of application protocols")
+		return malformed("list of application protocols")
 	}
-	var protocols []string
 	for len(list.b) > 0 {
-		p := list.vector8()
-		if len(p) == 0 {
-			return nil, malformed("application protocol")
+		if len(list.vector8()) == 0 {
+			return malformed("application protocol")
 		}
-		protocols = append(protocols, string(p))
 	}
-	return protocols, nil
+	return nil
 }

@@ -94,7 +94,7 @@ func TestParseAccepts(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := clienthello.Parse(records(tc.in.message()))
+			got, _, err := clienthello.Parse(records(tc.in.message()))
 			if err != nil || got.ServerName != tc.want {
 				t.Errorf("read %q, %v; want %q", got.ServerName, err, tc.want)
 			}
@@ -109,7 +109,7 @@ func TestParseRefusesNames(t *testing.T) {
 		"a.example\x00", "a\x00.example", "a example", "a/b.example", "*.example", "a_b.example", "-a.example", "a-.example", "a.example-",
 		"bücher.example", "a.example:443", strings.Repeat("a", 64) + ".example", strings.Repeat("a.", 126) + "ab", "a.example\n",
 	} {
-		if h, err := clienthello.Parse(records(sound(serverName(name)).message())); !errors.Is(err, clienthello.ErrMalformed) {
+		if h, _, err := clienthello.Parse(records(sound(serverName(name)).message())); !errors.Is(err, clienthello.ErrMalformed) {
 			t.Errorf("%q: read %q, %v", name, h.ServerName, err)
 		}
 	}
@@ -146,7 +146,7 @@ func TestParseRefuses(t *testing.T) {
 		{"record too long", []byte{0x16, 3, 1, 0x40, 0x01}, clienthello.ErrMalformed},
 		{"not a ClientHello", []byte{0x16, 3, 1, 0, 4, 2}, clienthello.ErrMalformed},
 		{"handshake too large, told at once", []byte{0x16, 3, 1, 0x40, 0, 1, 0, 0x50, 0x00}, clienthello.ErrTooLarge},
-		{"too many records", refragment(records(sound(extension(21, make([]byte, 10<<10))).message()), count(9000)...)[:clienthello.MaxSize], clienthello.ErrTooLarge},
+		{"too many records", refragment(records(sound(extension(21, make([]byte, 10<<10))).message()), count(9000)...)[:clienthello.MaxSize], clienthello.ErrMalformed},
 		{"interrupted", append(refragment(records(message), 10)[:15], 0x17, 3, 3, 0, 1, 0), clienthello.ErrMalformed},
 		{"more in the same record", tooMany, clienthello.ErrMalformed},
 		{"message shorter than its fields", shortMessage, clienthello.ErrMalformed},
@@ -174,7 +174,7 @@ func TestParseRefuses(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if h, err := clienthello.Parse(tc.in); !errors.Is(err, tc.want) {
+			if h, _, err := clienthello.Parse(tc.in); !errors.Is(err, tc.want) {
 				t.Errorf("read %+v, error %v, want %v", h, err, tc.want)
 			}
 		})

@@ -47,7 +47,7 @@ type Config struct {
 	// PublishZones hands out the public DNS, on the same terms; nil: nobody
 	// serves it.
 	PublishZones func(postern.Zones)
-	Names        Names // checks what the zones' servers answer
+	Names        Names // checks what the zones' servers answer; nil: there are none
 	Now          func() time.Time
 	Logger       *slog.Logger
 }
@@ -71,6 +71,9 @@ const callTimeout = 30 * time.Second
 func New(c Config) *Loop {
 	if c.PublishZones == nil {
 		c.PublishZones = func(postern.Zones) {}
+	}
+	if c.Names == nil {
+		c.Names = nowhere{}
 	}
 	return &Loop{Config: c, listed: map[string][]postern.Connection{}, failed: map[string]string{}, done: map[plan.Action]bool{}}
 }

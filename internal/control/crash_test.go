@@ -86,6 +86,9 @@ func TestACrashAnywhereConverges(t *testing.T) {
 				t.Fatalf("only %v was seen", points)
 			}
 			for i, p := range points {
+				if i > 0 && p == points[i-1] {
+					continue // nothing lies between
+				}
 				t.Run(fmt.Sprintf("%d %s", i, p), func(t *testing.T) {
 					w := newWorld(t)
 					got := play(w, func() {

@@ -18,6 +18,13 @@ type Names interface {
 	Differs(ctx context.Context, name string, wanted []postern.Record) string
 }
 
+// nowhere is for a platform whose zones nobody is known to serve.
+type nowhere struct{}
+
+func (nowhere) Differs(context.Context, string, []postern.Record) string {
+	return "no server of the zones is configured"
+}
+
 // stepCutovers takes every cutover that moves one step on. It reports whether
 // all are at rest.
 func (l *Loop) stepCutovers(ctx context.Context, d plan.Desired) (settled bool, err error) {
@@ -69,11 +76,20 @@ func (l *Loop) viewCutover(ctx context.Context, c postern.Cutover, t postern.Ten
 		arrivals, e1 := tx.ListArrivals(host, since)
 		nodes, e2 := tx.ListNodes(store.Page{})
 		routes, e3 := tx.FindRoutes()
-		v.Arrivals = plan.Arrivals(arrivals, since, since.Add(l.Rules.Cutover.TTL))
+		v.Arrivals = plan.Arrivals(arrivals, since, l.still(since.Add(l.Rules.Cutover.TTL)))
 		v.Nodes, v.Routes = nodes, plan.RouteView{Revision: routes.Revision, Public: routes.Hosts[host].Public}
 		return errors.Join(e1, e2, e3)
 	})
 	return v, err
+}
+
+// still is since when a public client counts as one that still comes: since the
+// old records expired, but no longer ago than lately.
+func (l *Loop) still(expired time.Time) time.Time {
+	if lately := l.Now().Add(-l.Rules.Cutover.Lately()); lately.After(expired) {
+		return lately
+	}
+	return expired
 }
 
 // publishZones compiles the public DNS from what is stored, as publish does
@@ -95,19 +111,12 @@ func (l *Loop) publishZones(ctx context.Context, d plan.Desired) error {
 	return nil
 }
 
-// TenantDNS is a tenant's public DNS and its private counterparts.
-type TenantDNS struct {
-	Wanted    map[string][]postern.Record // by name: what the public zones are to say
-	Differs   string                      // which server says otherwise; "": none
-	Endpoints []postern.Endpoint          // ready ones that reach the tenant
-}
-
 // TenantDNS compiles what the public zones are to say for a tenant, and asks
 // their servers.
-func (l *Loop) TenantDNS(ctx context.Context, tenant string) (TenantDNS, error) {
+func (l *Loop) TenantDNS(ctx context.Context, tenant string) (plan.TenantDNS, error) {
 	d, t, err := l.tenant(ctx, tenant)
 	if err != nil {
-		return TenantDNS{}, err
+		return plan.TenantDNS{}, err
 	}
 	var c *postern.Cutover
 	if i := slices.IndexFunc(d.Cutovers, func(c postern.Cutover) bool { return c.Tenant == tenant }); i >= 0 {
@@ -115,7 +124,7 @@ func (l *Loop) TenantDNS(ctx context.Context, tenant string) (TenantDNS, error) 
 	}
 	host, link := l.Platform.Host(tenant), l.Platform.PrivateLinkHost(tenant)
 	hosted, privatelink := plan.TenantRecords(l.Platform, t, c, l.Rules.Cutover.TTL)
-	out := TenantDNS{Wanted: map[string][]postern.Record{host: hosted, link: privatelink}}
+	out := plan.TenantDNS{Wanted: map[string][]postern.Record{host: hosted, link: privatelink}}
 	if out.Differs = l.Names.Differs(ctx, host, hosted); out.Differs == "" {
 		out.Differs = l.Names.Differs(ctx, link, privatelink)
 	}
@@ -155,7 +164,7 @@ func (l *Loop) Preflight(ctx context.Context, tenant string) ([]postern.Blocker,
 		since := now.Add(-recently)
 		for _, c := range d.Cutovers {
 			if c.Tenant == tenant && !c.PublishedAt.IsZero() {
-				since = c.PublishedAt.Add(l.Rules.Cutover.TTL)
+				since = l.still(c.PublishedAt.Add(l.Rules.Cutover.TTL))
 			}
 		}
 		arrivals, e1 := tx.ListArrivals(l.Platform.Host(tenant), since)
@@ -169,7 +178,11 @@ func (l *Loop) Preflight(ctx context.Context, tenant string) ([]postern.Blocker,
 				v.Proven = append(v.Proven, p.EndpointID)
 			}
 		}
-		v.Nodes = len(nodes)
+		for _, n := range nodes {
+			if !n.Fenced { // a fenced one serves nobody
+				v.Nodes++
+			}
+		}
 		v.Waiting = plan.Waiting(nodes, routes.Revision, l.Rules.Cutover.NodeSilence, now)
 		for _, b := range routes.Hosts[l.Platform.Host(tenant)].Backends {
 			v.Isolation = append(v.Isolation, isolationOf(isolation, b.String(), now))

@@ -112,10 +112,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.start(localaws.Config{World: made, Clock: w.clock, Timing: localaws.Timing{Available: 2 * time.Second, DNS: -1, Delete: time.Second, Linger: 5 * time.Second}}, vendor)
-	if w.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "postern.db")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.store.Close() })
+	w.openStore()
 	return w
 }
 
@@ -136,6 +133,40 @@ func (w *world) start(c localaws.Config, vendor localaws.Account) {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(w.cloud.Close)
+}
+
+// emptyDatabase is a database with its schema: making that is what takes time.
+var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "postern-test")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "postern.db")
+	s, err := store.Open(context.Background(), path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+func (w *world) openStore() {
+	w.t.Helper()
+	b, err := emptyDatabase()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	path := filepath.Join(w.t.TempDir(), "postern.db")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	if w.store, err = store.Open(w.t.Context(), path); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = w.store.Close() })
 }
 
 func freePort(t *testing.T, at netip.Addr) uint16 {

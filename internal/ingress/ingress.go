@@ -83,6 +83,7 @@ func (in *Ingress) Apply(r postern.Routes) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ingress: routes of revision %d: %w", r.Revision, err)
 	}
+	t.follow(in.table.Load(), time.Now())
 	in.table.Store(t)
 	in.metrics.revision.Set(float64(t.revision))
 	in.engine.Recheck()

@@ -54,8 +54,8 @@ func (in *Ingress) MatchPrivate(a *relay.Arrival) relay.Verdict {
 
 // MatchPublic judges a connection that came over the internet: the host must
 // be public. One that was open when the host stopped being public may live on
-// until the drain's deadline, when it is judged again and cut. One that a load balancer says came through an endpoint has no
-// business here.
+// until the drain's deadline, when it is judged again and cut. One that a load
+// balancer says came through an endpoint has no business here.
 func (in *Ingress) MatchPublic(a *relay.Arrival) relay.Verdict {
 	if a.Proxy.VPCEndpointID != "" {
 		return deny(postern.DenyUnknownEndpoint)
@@ -72,10 +72,16 @@ func (in *Ingress) MatchPublic(a *relay.Arrival) relay.Verdict {
 	if !ok {
 		return deny(postern.DenyUnknownHost)
 	}
-	if !h.public && !(a.At.Before(h.drain.Before) && time.Now().Before(h.drain.Until)) {
+	if !h.public && !h.drains(a.At) {
 		return relay.Verdict{Deny: postern.DenyNotPublic, Organization: h.organization}
 	}
 	return admit(a, h, h.organization)
+}
+
+// drains tells whether a public connection that was accepted at a time may
+// live on.
+func (h host) drains(accepted time.Time) bool {
+	return accepted.Before(h.closed) && accepted.Before(h.drain.Before) && time.Now().Before(h.drain.Until)
 }
 
 // admit tells the backend what was admitted. On a host that organizations

@@ -255,6 +255,29 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// Withdrawn is as if there never was a table: not even an earlier revision is
+// refused afterwards.
+func TestWithdraw(t *testing.T) {
+	t.Parallel()
+	in := newIngress(t, relay.New(relay.Config{}))
+	in.Withdraw()
+	apply(t, in, routes(5))
+	in.Withdraw()
+	if v := in.MatchPrivate(private(exampleID, example)); v.Deny != postern.DenyUnknownEndpoint {
+		t.Errorf("private: %q", v.Deny)
+	}
+	if v := in.MatchPublic(public(globex)); v.Deny != postern.DenyUnknownHost {
+		t.Errorf("public: %q", v.Deny)
+	}
+	if _, ok := in.Revision(); ok {
+		t.Error("a revision without a table")
+	}
+	apply(t, in, routes(4))
+	if v := in.MatchPrivate(private(exampleID, example)); v.Deny != "" {
+		t.Errorf("after the next table: %q", v.Deny)
+	}
+}
+
 func TestApplyCopies(t *testing.T) {
 	t.Parallel()
 	in := newIngress(t, relay.New(relay.Config{}))

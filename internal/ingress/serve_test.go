@@ -258,6 +258,20 @@ func TestApplyCuts(t *testing.T) {
 	}
 }
 
+func TestWithdrawCuts(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	apply(t, d.Ingress, d.routes(1))
+	lost, got := ask(t, d.private, append(proxyproto.AppendAWS(nil, client, target, devID), hello(t, dev)...))
+	if got == nil {
+		t.Fatal("not admitted")
+	}
+	d.Withdraw()
+	if _, err := lost.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset") {
+		t.Errorf("an open connection: %v", err)
+	}
+}
+
 func TestLogAndMetrics(t *testing.T) {
 	t.Parallel()
 	d := open(t)

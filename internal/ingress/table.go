@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/postern-net/postern"
 )
@@ -21,6 +22,7 @@ type host struct {
 	organization string
 	public       bool
 	drain        postern.Drain
+	closed       time.Time // by this node's clock: when it stopped being public here; zero: it never was
 	backends     []netip.AddrPort
 }
 
@@ -67,4 +69,23 @@ func compile(r postern.Routes) (*table, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// follow notes since when hosts are not public on this node, which the table
+// before it may know. The node's own clock decides whose connection was open
+// then: one that is behind the control plane's must not let new ones in.
+func (t *table) follow(before *table, now time.Time) {
+	if before == nil {
+		return // nothing is open
+	}
+	for name, h := range t.hosts {
+		was, ok := before.hosts[name]
+		if h.public || !ok {
+			continue
+		}
+		if h.closed = was.closed; was.public {
+			h.closed = now
+		}
+		t.hosts[name] = h
+	}
 }

@@ -37,7 +37,7 @@ func TestProbe(t *testing.T) {
 	if isolated || !strings.Contains(detail, "answers 200") {
 		t.Errorf("a backend that serves every host: isolated %v, %s", isolated, detail)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package localaws_test
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,11 +16,8 @@ import (
 // answer.
 func (f *fixture) lookup(from, resolver netip.Addr, name string) (addrs []string, rcode int, ok bool) {
 	f.t.Helper()
-	m := new(dns.Msg)
-	m.SetQuestion(dns.Fqdn(name), dns.TypeA)
-	c := &dns.Client{Timeout: 200 * time.Millisecond, Dialer: &net.Dialer{LocalAddr: &net.UDPAddr{IP: from.AsSlice()}}}
-	r, _, err := c.ExchangeContext(f.t.Context(), m, netip.AddrPortFrom(resolver, f.dnsPort).String())
-	if err != nil {
+	r := f.ask(from, resolver, name, dns.TypeA)
+	if r == nil {
 		return nil, 0, false
 	}
 	for _, rr := range r.Answer {
@@ -28,6 +26,19 @@ func (f *fixture) lookup(from, resolver netip.Addr, name string) (addrs []string
 		}
 	}
 	return addrs, r.Rcode, true
+}
+
+// ask is a resolver's answer to an address, or nil.
+func (f *fixture) ask(from, resolver netip.Addr, name string, qtype uint16) *dns.Msg {
+	f.t.Helper()
+	m := new(dns.Msg)
+	m.SetQuestion(dns.Fqdn(name), qtype)
+	c := &dns.Client{Timeout: 200 * time.Millisecond, Dialer: &net.Dialer{LocalAddr: &net.UDPAddr{IP: from.AsSlice()}}}
+	r, _, err := c.ExchangeContext(f.t.Context(), m, netip.AddrPortFrom(resolver, f.dnsPort).String())
+	if err != nil {
+		return nil
+	}
+	return r
 }
 
 func TestResolvers(t *testing.T) {
@@ -94,7 +105,7 @@ func TestNamesComeLater(t *testing.T) {
 func TestPublicZones(t *testing.T) {
 	f := newFixture(t, nil)
 	e := f.ready("use1-az2")
-	server := serveCNAME(t, "door.example.test.", *e.DnsEntries[0].DnsName+".")
+	server := serveZone(t, "door.example.test. 60 IN CNAME "+*e.DnsEntries[0].DnsName+".").addr
 	host, resolver := f.vpc.Host("", 10), f.vpc.Resolver()
 	if _, rcode, _ := f.lookup(host, resolver, "door.example.test"); rcode != dns.RcodeNameError {
 		t.Errorf("before the zone is told: %d", rcode)
@@ -106,18 +117,47 @@ func TestPublicZones(t *testing.T) {
 	}
 }
 
-func serveCNAME(t *testing.T, name, target string) netip.AddrPort {
+// publicZone is an authoritative server of some records, and counts how often
+// it is asked. It answers a CNAME with all that it has of the chain, as a
+// careless server does.
+type publicZone struct {
+	addr  netip.AddrPort
+	asked atomic.Int32
+}
+
+func serveZone(t *testing.T, records ...string) *publicZone {
 	t.Helper()
+	var rrs []dns.RR
+	for _, r := range records {
+		rr, err := dns.NewRR(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rrs = append(rrs, rr)
+	}
 	pc, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	z := &publicZone{addr: netip.MustParseAddrPort(pc.LocalAddr().String())}
 	up, done := make(chan struct{}), make(chan struct{})
 	srv := &dns.Server{PacketConn: pc, NotifyStartedFunc: func() { close(up) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		z.asked.Add(1)
 		m := new(dns.Msg)
 		m.SetReply(q)
-		if q.Question[0].Name == name {
-			m.Answer = []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: 60}, Target: target}}
+		m.Authoritative, m.Rcode = true, dns.RcodeNameError
+		name := q.Question[0].Name
+		for _, rr := range rrs {
+			if rr.Header().Name != name {
+				continue
+			}
+			m.Rcode = dns.RcodeSuccess
+			if c, ok := rr.(*dns.CNAME); ok {
+				name = c.Target
+			} else if rr.Header().Rrtype != q.Question[0].Qtype {
+				continue
+			}
+			m.Answer = append(m.Answer, rr)
 		}
 		_ = w.WriteMsg(m)
 	})}
@@ -127,7 +167,7 @@ func serveCNAME(t *testing.T, name, target string) netip.AddrPort {
 		_ = srv.Shutdown()
 		<-done
 	})
-	return netip.MustParseAddrPort(pc.LocalAddr().String())
+	return z
 }
 
 func TestResolverPortInUse(t *testing.T) {

@@ -38,7 +38,7 @@ func ec2Actions() map[string]action {
 	}
 }
 
-// timestamp is a time as EC2 writes it.
+// timestamp is a time as EC2 and Route 53 write it.
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // returned is the response of actions that only say that it worked.

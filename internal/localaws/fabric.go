@@ -112,7 +112,7 @@ func (f *fabric) listen(key interfacePort, lb LoadBalancer, ln LoadListener, zon
 	}
 	s := f.server
 	return eni.Listen(s.ctx, eni.Config{
-		Addr: key.addr, Targets: ln.Targets, Source: source,
+		Addr: key.addr, Targets: ln.Targets, Source: source, Registered: s.registered,
 		IdleTimeout: s.cfg.IdleTimeout, Logger: s.log.With("vpc_endpoint_id", key.endpoint),
 		Admit: func(client netip.AddrPort) bool { return s.admits(key.endpoint, client.Addr(), ln.Port) },
 		Header: func(dst []byte, client, endpoint netip.AddrPort) []byte {
@@ -170,4 +170,17 @@ func (r ingressRule) admits(client netip.Addr, port uint16, v VPC) bool {
 		return r.Group == v.DefaultSecurityGroup
 	}
 	return r.CIDR.IsValid() && r.CIDR.Contains(client)
+}
+
+// Deregister takes a target out of every load balancer: it gets no new
+// connections, and keeps those it has. (At AWS that is the target group's API,
+// which nobody here speaks.)
+func (s *Server) Deregister(target netip.AddrPort) { s.deregistered.Store(target, true) }
+
+// Register puts a target that was deregistered back.
+func (s *Server) Register(target netip.AddrPort) { s.deregistered.Delete(target) }
+
+func (s *Server) registered(target netip.AddrPort) bool {
+	_, out := s.deregistered.Load(target)
+	return !out
 }

@@ -55,7 +55,6 @@ type fixture struct {
 	port     uint16 // of the load balancer
 	dnsPort  uint16
 	target   *target
-	refs     atomic.Int64 // caller references given
 }
 
 // pool is a part of the default pool, another one in parallel processes.
@@ -85,7 +84,7 @@ func newFixture(t testing.TB, change func(*fixture)) *fixture {
 	})
 	var err error
 	f.cfg = localaws.Config{
-		Timing: localaws.Timing{Available: time.Millisecond, DNS: -1, Delete: time.Millisecond},
+		Timing: localaws.Timing{Available: time.Millisecond, DNS: -1, Delete: time.Millisecond, Change: time.Millisecond},
 		DNS:    localaws.DNS{Port: f.dnsPort, Public: f.hub.Host("", 4)},
 	}
 	if f.cfg.World, err = b.World(); err != nil {

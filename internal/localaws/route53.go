@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/postern-net/postern/internal/localaws/sigv4"
 )
@@ -18,7 +17,7 @@ import (
 // Route 53 is REST with XML bodies, and one service for all regions.
 const (
 	serviceRoute53   = "route53"
-	route53Region    = "us-east-1" // of every credential scope
+	route53Region    = "us-east-1" // of credential scopes at AWS
 	route53Prefix    = "/2013-04-01/"
 	namespaceRoute53 = "https://route53.amazonaws.com/doc/2013-04-01/"
 )
@@ -162,7 +161,7 @@ func knownElements(parts ...strict) error {
 // a document type, so no entities but XML's own. Query parameters that the
 // action does not have are ignored, as at AWS.
 func (c *call) decode(root string, into any) error {
-	d := xml.NewDecoder(bytes.NewReader(c.body))
+	d := xml.NewDecoder(bytes.NewReader(c.body)) //nolint:gosec // into plain structs, of at most maxBody
 	start, err := rootElement(d)
 	if err != nil {
 		return err
@@ -173,10 +172,13 @@ func (c *call) decode(root string, into any) error {
 	if err := d.DecodeElement(into, &start); err != nil {
 		return invalidInput("Invalid XML ; %v", err)
 	}
-	if _, err := rootElement(d); !errors.Is(err, errNoElement) {
-		return invalidInput("Invalid XML ; there is more than one root element")
+	switch _, err := rootElement(d); {
+	case errors.Is(err, errNoElement):
+		return nil
+	case err != nil:
+		return err
 	}
-	return nil
+	return invalidInput("Invalid XML ; there is more than one root element")
 }
 
 // errNoElement is a document without (another) element.
@@ -228,7 +230,7 @@ type changeInfo struct {
 }
 
 func (c *zoneChange) info() changeInfo {
-	return changeInfo{ID: "/change/" + c.ID, Status: c.status(), SubmittedAt: c.Submitted.UTC().Format(time.RFC3339Nano), Comment: c.Comment}
+	return changeInfo{ID: "/change/" + c.ID, Status: c.status(), SubmittedAt: timestamp(c.Submitted), Comment: c.Comment}
 }
 
 type changeReply struct {

@@ -90,6 +90,8 @@ type Server struct {
 	names   names
 	fabric  fabric
 
+	deregistered sync.Map // of netip.AddrPort: targets that get no new connections
+
 	mu    sync.Mutex // held by whoever changes the state
 	state atomic.Pointer[state]
 	wake  chan struct{} // the next due time changed

@@ -65,7 +65,7 @@ func (c *zoneChange) status() string {
 }
 
 // keptChanges is how many changes GetChange remembers at least.
-const keptChanges = 1000
+const keptChanges = 200
 
 // zone finds a zone that the API knows, whoever owns it.
 func (st *state) zone(id string) (*hostedZone, bool) {

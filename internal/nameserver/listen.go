@@ -188,5 +188,5 @@ func (d *door) close() {
 	closing.Wait()
 	_ = d.udp.Close()
 	_ = d.tcp.Close()
-
+	d.tcp.cut()
 }

@@ -27,6 +27,10 @@ type CutoverRules struct {
 	NodeSilence time.Duration
 }
 
+// Lately is how far back an arrival counts as one of now: whoever comes once in
+// the time of a whole rehearsal comes still.
+func (r CutoverRules) Lately() time.Duration { return max(r.Observe, r.Window) }
+
 // CutoverView is what is known about one tenant's cutover in a round.
 type CutoverView struct {
 	Rules    CutoverRules
@@ -48,7 +52,7 @@ type DNSView struct {
 type ArrivalView struct {
 	LastPrivate       time.Time // zero: nobody
 	LastPrivateFailed time.Time // admitted, but no backend answered
-	PublicSources     []string  // since the records' TTL has passed, sorted
+	PublicSources     []string  // lately, and after the records' TTL has passed; sorted
 	AllPublicSources  int       // since they were published
 }
 
@@ -171,11 +175,12 @@ func (s *CutoverStep) dns(v CutoverView, wanted string) bool {
 
 func (s *CutoverStep) private(v CutoverView) bool {
 	c := s.After
-	if !c.PublishedAt.IsZero() && v.Arrivals.LastPrivate.After(c.PublishedAt) {
+	last := v.Arrivals.LastPrivate
+	if !c.PublishedAt.IsZero() && last.After(c.PublishedAt) && v.Now.Sub(last) <= v.Rules.Lately() {
 		return s.set(v, postern.PrivateTraffic, true, postern.ReasonSeen, "clients come through an endpoint by the standard hostname")
 	}
 	return s.set(v, postern.PrivateTraffic, false, postern.ReasonNotSeen,
-		"nobody came through an endpoint since the rehearsal began; in the customer's network the privatelink name must resolve to the endpoint (`postern dns %s`), and a client must use the standard hostname", c.Tenant)
+		"nobody comes through an endpoint by the standard hostname; in the customer's network the privatelink name must resolve to the endpoint (`postern dns %s`), and a client must use the standard hostname", c.Tenant)
 }
 
 func (s *CutoverStep) public(v CutoverView) bool {

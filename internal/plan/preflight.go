@@ -31,7 +31,10 @@ func Preflight(p *postern.Platform, v PreflightView) []postern.Blocker {
 	var out []postern.Blocker
 	add := func(blocks, may bool, name string, evidence []string, format string, args ...any) {
 		if blocks {
-			out = append(out, postern.Blocker{Name: name, Message: fmt.Sprintf(format, args...), Evidence: evidence, Acknowledgeable: may})
+			out = append(out, postern.Blocker{
+				Name: name, Message: fmt.Sprintf(format, args...), Evidence: evidence, Acknowledgeable: may,
+				EnforceOnly: name == postern.BlockerPublicClients,
+			})
 		}
 	}
 	region, _, _ := p.Region(v.Tenant.Region)
@@ -67,9 +70,13 @@ func Preflight(p *postern.Platform, v PreflightView) []postern.Blocker {
 	return out
 }
 
-// Unacknowledged lists the blockers that a person neither mended nor accepted.
-func Unacknowledged(bs []postern.Blocker, acknowledged []string) (left []postern.Blocker) {
+// AgainstStart lists the blockers that keep a rehearsal from beginning: those
+// that a person neither mended nor accepted.
+func AgainstStart(bs []postern.Blocker, acknowledged []string) (left []postern.Blocker) {
 	for _, b := range bs {
+		if b.EnforceOnly {
+			continue
+		}
 		if !b.Acknowledgeable || !slices.Contains(acknowledged, b.Name) {
 			left = append(left, b)
 		}

@@ -48,3 +48,10 @@ func TenantRecords(p *postern.Platform, t postern.Tenant, c *postern.Cutover, tt
 	}
 	return hosted, privatelink
 }
+
+// TenantDNS is a tenant's public DNS and its private counterparts.
+type TenantDNS struct {
+	Wanted    map[string][]postern.Record // by name: what the public zones are to say
+	Differs   string                      // which server says otherwise; "": none
+	Endpoints []postern.Endpoint          // ready ones that reach the tenant
+}

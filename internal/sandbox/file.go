@@ -19,6 +19,7 @@ type File struct {
 	Resolvers map[string]netip.Addr `json:"resolvers"` // "public", and by network
 	Sources   map[string]netip.Addr `json:"sources"`   // "internet", and by network: where clients connect from
 	Ingress   FileIngress           `json:"ingress"`
+	Nodes     map[string]FileNode   `json:"nodes"` // the ingress nodes, by ID
 	Hosts     map[string]string     `json:"hosts"` // standard hostname, by tenant
 	AccessLog string                `json:"access_log"`
 }
@@ -45,7 +46,16 @@ type FileAccount struct {
 	SecretAccessKey string `json:"secret_access_key"`
 }
 
-// FileIngress holds the doors' addresses, by region.
+// FileNode is an ingress node.
+type FileNode struct {
+	Private   map[string]netip.Addr `json:"private"`    // behind the load balancers, by region
+	Public    map[string]netip.Addr `json:"public"`     // by region
+	AdminURL  string                `json:"admin_url"`  // health and metrics
+	TokenFile string                `json:"token_file"` // what it shows the control plane
+}
+
+// FileIngress holds the doors' addresses, by region; where there are several
+// nodes, the first one's.
 type FileIngress struct {
 	Private map[string]netip.Addr `json:"private"` // behind the load balancers
 	Public  map[string]netip.Addr `json:"public"`

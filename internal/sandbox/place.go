@@ -55,17 +55,25 @@ func customers(p *postern.Platform) []customer {
 var (
 	internetClient = netip.MustParseAddr("127.64.0.10")
 	publicResolver = netip.MustParseAddr("127.64.0.2")
-	publicIngress  = netip.MustParseAddr("127.64.1.0") // plus the region's number, from 1
+	nameserver     = netip.MustParseAddr("127.64.0.53") // of the platform's public zones
+	publicIngress  = netip.MustParseAddr("127.64.1.0")  // of node-a, plus the region's number, from 1
 	scimIngress    = netip.MustParseAddr("127.64.2.0")
+	publicIngressB = netip.MustParseAddr("127.64.3.0") // of node-b, likewise
 )
 
 // Hosts in each of the platform's VPCs, by the last byte of the address.
 const (
-	ingressHost = 20
-	backendHost = 30
-	nodeHost    = 5 // the load balancer
-	clientHost  = 10
+	ingressHost  = 20 // node-a
+	ingressHostB = 21 // node-b
+	backendHost  = 30
+	nodeHost     = 5 // the load balancer
+	clientHost   = 10
 )
+
+// nodePlaces are the addresses of an ingress node's doors, by region.
+type nodePlaces struct {
+	private, public map[string]netip.Addr
+}
 
 // places says where everything of the world is.
 type places struct {
@@ -73,8 +81,9 @@ type places struct {
 	platform *postern.Platform // with the backends and load balancer sources of this world
 	accounts map[string]localaws.Account
 	networks map[string]localaws.VPC // by network name
-	private  map[string]netip.Addr   // ingress, by region
-	public   map[string]netip.Addr
+	private  map[string]netip.Addr   // ingress, by region; node-a's
+	public   map[string]netip.Addr   // likewise
+	nodes    map[string]nodePlaces   // by node
 	scim     map[string]netip.Addr
 	backends map[string]netip.Addr // by region
 }
@@ -90,27 +99,33 @@ func layOut(p *postern.Platform, seed string, pool netip.Prefix, port uint16) (p
 		platform: &own, accounts: map[string]localaws.Account{}, networks: map[string]localaws.VPC{},
 		private: map[string]netip.Addr{}, public: map[string]netip.Addr{}, scim: map[string]netip.Addr{}, backends: map[string]netip.Addr{},
 	}
+	second := nodePlaces{private: map[string]netip.Addr{}, public: map[string]netip.Addr{}}
+	out.nodes = map[string]nodePlaces{nodeA: {private: out.private, public: out.public}, nodeB: second}
 	app, ok := p.TenantApp()
 	if !ok {
 		return out, fmt.Errorf("platform %s has no app with a host per tenant", p.Name)
 	}
 	vendor := b.AddAccount("platform")
 	out.accounts["platform"] = vendor
-	public, scim := publicIngress, scimIngress
+	public, scim, publicB := publicIngress, scimIngress, publicIngressB
 	for i, s := range own.Segments {
 		own.Segments[i].Regions = slices.Clone(s.Regions)
 		for j := range own.Segments[i].Regions {
 			r := &own.Segments[i].Regions[j]
 			vpc := b.AddVPC(vendor.ID, r.ID, "platform-"+r.ID, r.AvailabilityZones...)
 			out.private[r.ID], out.backends[r.ID] = vpc.Host(r.AvailabilityZones[0], ingressHost), vpc.Host(r.AvailabilityZones[0], backendHost)
-			public, scim = public.Next(), scim.Next()
+			public, scim, publicB = public.Next(), scim.Next(), publicB.Next()
 			out.public[r.ID], out.scim[r.ID] = public, scim
+			second.private[r.ID], second.public[r.ID] = vpc.Host(r.AvailabilityZones[0], ingressHostB), publicB
 			lb := b.AddLoadBalancer(vpc, "ingress-"+r.ID, nodeHost, r.AvailabilityZones,
-				localaws.LoadListener{Port: port, Targets: []netip.AddrPort{netip.AddrPortFrom(out.private[r.ID], port)}})
+				localaws.LoadListener{Port: port, Targets: []netip.AddrPort{
+					netip.AddrPortFrom(out.private[r.ID], port), netip.AddrPortFrom(second.private[r.ID], port),
+				}})
 			b.AddEndpointService(localaws.EndpointService{
 				ID: r.Service().ID, Account: vendor.ID, Region: r.ID, LoadBalancers: []string{lb.ARN}, AcceptanceRequired: true,
 			})
 			r.Backends = map[string][]netip.AddrPort{app.ID: {netip.AddrPortFrom(out.backends[r.ID], port)}}
+			r.PublicIngress = []netip.Addr{public}
 			r.LoadBalancerSources = nil
 			for _, n := range lb.Nodes {
 				r.LoadBalancerSources = append(r.LoadBalancerSources, netip.PrefixFrom(n.Address, 32))

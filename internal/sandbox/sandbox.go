@@ -32,7 +32,8 @@ type Options struct {
 	Logger    *slog.Logger
 	Version   string
 	// Serve runs Postern with a config file until the returned stop; nil: in
-	// this process.
+	// this process. It is called for the control plane (serve.yaml) and each
+	// node (node-a.yaml, node-b.yaml).
 	Serve func(ctx context.Context, config string) (stop func(), err error)
 	// AllowFaults lets calls to the stand-in be broken; for tests.
 	AllowFaults bool
@@ -49,9 +50,11 @@ type Sandbox struct {
 	httpsPort uint16
 	dnsPort   uint16
 	resync    time.Duration
+	api       netip.AddrPort // where Postern's API listens
 	apiURL    string
 	adminURL  string
 	aws       *localaws.Server
+	nodes     map[string]*node
 	admin     *client.Client
 	people    map[string]*client.Client // by organization
 	stops     []func()
@@ -70,8 +73,8 @@ func Start(ctx context.Context, o Options) (*Sandbox, error) {
 	if !o.Pool.IsValid() {
 		o.Pool = localaws.DefaultPool()
 	}
-	s := &Sandbox{options: o, dir: o.StateDir, resync: resync, people: map[string]*client.Client{}}
-	for _, open := range []func(context.Context) error{s.lay, s.openAWS, s.openApps, s.openPostern, s.populate, s.describe} {
+	s := &Sandbox{options: o, dir: o.StateDir, resync: resync, people: map[string]*client.Client{}, nodes: map[string]*node{}}
+	for _, open := range []func(context.Context) error{s.lay, s.openAWS, s.openApps, s.openControl, s.openNodes, s.populate, s.describe} {
 		if err := open(ctx); err != nil {
 			s.Stop()
 			return nil, err
@@ -150,7 +153,9 @@ func (s *Sandbox) seed() (string, error) {
 func (s *Sandbox) openAWS(ctx context.Context) error {
 	server, err := localaws.New(localaws.Config{
 		World: s.places.world, StatePath: s.path("localaws.json"), AllowFaults: s.options.AllowFaults,
-		DNS:    localaws.DNS{Port: s.dnsPort, Public: publicResolver},
+		DNS: localaws.DNS{Port: s.dnsPort, Public: publicResolver, Zones: map[string]netip.AddrPort{
+			s.platform.Domains.Hosted: s.nameserver(), s.platform.Domains.PrivateLink: s.nameserver(),
+		}},
 		Logger: s.options.Logger.With("of", "localaws"),
 	})
 	if err != nil {
@@ -176,7 +181,11 @@ func (s *Sandbox) File() File {
 		Resolvers: map[string]netip.Addr{"public": publicResolver},
 		Sources:   map[string]netip.Addr{"internet": internetClient},
 		Ingress:   FileIngress{Private: s.places.private, Public: s.places.public, SCIM: s.places.scim},
+		Nodes:     map[string]FileNode{},
 		Hosts:     map[string]string{},
+	}
+	for id, at := range s.places.nodes {
+		f.Nodes[id] = FileNode{Private: at.private, Public: at.public, AdminURL: s.nodes[id].adminURL, TokenFile: s.tokenFile(id)}
 	}
 	for name, a := range s.places.accounts {
 		k := a.AccessKeys[0]
@@ -196,9 +205,13 @@ func (s *Sandbox) File() File {
 
 func (s *Sandbox) describe(context.Context) error { return s.File().write(s.dir) }
 
-func (s *Sandbox) tokenFile(organization string) string {
-	return filepath.Join(s.dir, "tokens", organization+".token")
+// tokenFile is where the token of an organization's admin, or of a node, is.
+func (s *Sandbox) tokenFile(name string) string {
+	return filepath.Join(s.dir, "tokens", name+".token")
 }
+
+// nameserver is where the platform's public zones are served.
+func (s *Sandbox) nameserver() netip.AddrPort { return netip.AddrPortFrom(nameserver, s.dnsPort) }
 
 // person is an organization's network engineer.
 func (s *Sandbox) person(organization string) person {

@@ -29,7 +29,9 @@ type story struct {
 	home            client.Offer          // of tenant example
 	ids             map[string]string     // endpoint IDs by the story's names for them
 	doors           map[string]netip.Addr // an ENI of each
+	alert           []byte                // how refusals look on the wire
 	seen            string                // detail of the current step
+	moving          client.Cutover        // of tenant example
 }
 
 type chapter struct {
@@ -49,11 +51,20 @@ var chapters = []chapter{
 	{"private-access", "both tenants answer through the endpoint, with verification on, and the log shows its ID", (*story).access},
 	{"foreign-server-name", "another organization's endpoint is refused that tenant: an alert, and the denial is recorded", (*story).foreignName},
 	{"misdirected-host", "its own server name with the other tenant's Host is answered 421", (*story).misdirected},
-	{"forged-header", "a PROXY header from anywhere but the load balancer is refused", (*story).forged},
+	{"forged-header", "a PROXY header from anywhere but the load balancer is refused, by the app too", (*story).forged},
 	{"outside-the-vpc", "the endpoint answers nobody outside of its VPC", (*story).outside},
 	{"unclaimed", "a pending connection that nobody claimed is listed and never accepted", (*story).unclaimed},
 	{"named-tenant", "a second endpoint in another region, for one tenant by name, reaches that one only", (*story).named},
+	{"private-dns", "the customer's CNAME resolves in its VPC and nowhere else", (*story).privateDNS},
+	{"path-probe", "a probe through the endpoint is refused and recorded; another's proves nothing", (*story).pathProbe},
+	{"rehearsal", "rehearsal: the standard hostname goes through the endpoint in the VPC, the internet notices nothing", (*story).rehearsal},
+	{"still-public", "preflight names the public client that still comes, by its source, and holds the cutover", (*story).stillPublic},
+	{"cutover", "a node that was cut off holds it back until it is fenced; nobody private notices anything", (*story).cutover},
+	{"public-closed", "the internet gets no TLS session at any address of the platform, the VPC 200", (*story).publicClosed},
+	{"rollback", "a person rolls back: the internet gets 200 again", (*story).rollback},
+	{"tenant-withdrawn", "the first endpoint loses one of its tenants: that one's open connection is cut, the other's is not", (*story).withdrawn},
 	{"endpoint-deleted", "the first endpoint is deleted: state, condition and event follow, traffic stops", (*story).deleted},
+	{"turns-back", "in another rehearsal the endpoint dies: back by itself, the internet never notices", (*story).turnsBack},
 	{"other-segments", "the same in the other segments", (*story).others},
 	{"account-removed", "an account is removed: routes, connections and principal go", (*story).revoked},
 }
@@ -100,6 +111,9 @@ func (st *story) cleanSlate(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := st.reopen(ctx); err != nil {
+		return err
+	}
 	err := until(ctx, func() error {
 		accounts, err := st.admin.Accounts(ctx, "")
 		if err != nil {
@@ -112,11 +126,48 @@ func (st *story) cleanSlate(ctx context.Context) error {
 		}
 		return nil
 	})
-	st.saw("%d endpoints and accounts were left", removed)
+	st.saw("%d accounts, endpoints, zones and cutovers were left", removed)
 	return err
 }
 
+// reopen brings every node back that an earlier run left fenced.
+func (st *story) reopen(ctx context.Context) error {
+	nodes, err := st.admin.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if !n.Status.Fenced {
+			continue
+		}
+		if _, err := st.admin.UnfenceNode(ctx, n.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func takeBack(ctx context.Context, p person, c customer, removed *int) error {
+	for _, t := range c.tenants {
+		cutovers, err := p.api.Cutovers(ctx, t.Name)
+		if err != nil {
+			return err
+		}
+		for _, k := range cutovers {
+			if k.Status.State == "rolled-back" {
+				continue
+			}
+			*removed++
+			if _, err := p.api.RollBackCutover(ctx, k.ID, "a new story begins"); err != nil {
+				return err
+			}
+		}
+	}
+	zones, err := p.deleteZones(ctx)
+	*removed += zones
+	if err != nil {
+		return err
+	}
 	accounts, err := p.api.Accounts(ctx, p.organization)
 	if err != nil {
 		return err
@@ -154,69 +205,23 @@ func (st *story) readCatalogue(ctx context.Context) error {
 	if len(segments) != len(st.platform.Segments) || len(all) != len(st.platform.RegionIDs()) {
 		return fmt.Errorf("%d segments and %d services, want %d and %d", len(segments), len(all), len(st.platform.Segments), len(st.platform.RegionIDs()))
 	}
-	offers, err := st.example.api.Regions(ctx, "example", "")
-	if err != nil {
-		return err
-	}
+	// The tenants' homes are the first and the last region of the segment, so
+	// that the platform's own order is not taken for the tenant's.
 	first := st.platform.Segments[0]
-	if len(offers) != len(first.Regions) || !offers[0].Home || offers[0].Region != first.Regions[0].ID {
-		return fmt.Errorf("for tenant example the catalogue offers %+v first, want %s", offers[0], first.Regions[0].ID)
+	var offers []client.Offer
+	for _, t := range slices.Backward(customers(st.platform)[0].tenants) {
+		if offers, err = st.example.api.Regions(ctx, t.Name, ""); err != nil {
+			return err
+		}
+		if len(offers) != len(first.Regions) || !offers[0].Home || offers[0].Region != t.Region {
+			return fmt.Errorf("for tenant %s the catalogue offers %+v, want the %d regions of its segment and %s first", t.Name, offers, len(first.Regions), t.Region)
+		}
 	}
 	if _, err := st.globex.api.Regions(ctx, "example", ""); !client.HasCode(err, "not_found") {
-		return fmt.Errorf("another organization asks for tenant example and gets %v, want not_found", err)
+		return fmt.Errorf("another organization asks for tenant example and gets %s, want not_found", got(err))
 	}
 	st.catalogue, st.home = all, offers[0]
 	st.saw("%d segments, %d services; %s first for tenant example", len(segments), len(all), st.home.Region)
-	return nil
-}
-
-func (st *story) unproven(ctx context.Context) error {
-	_, err := st.example.createEndpoint(ctx, st.places.networks["example-corp"], st.home)
-	if code := awsCode(err); code != "InvalidServiceName" {
-		return fmt.Errorf("AWS answers %v, want InvalidServiceName", err)
-	}
-	st.saw("AWS: %s", awsCode(err))
-	return nil
-}
-
-func (st *story) proofs(ctx context.Context) error {
-	ch, err := st.example.api.CreateChallenge(ctx, "example-corp")
-	if err != nil {
-		return err
-	}
-	proof, err := st.example.proof(ctx, ch)
-	if err != nil {
-		return err
-	}
-	account, err := st.example.api.ProveAccount(ctx, proof)
-	if err != nil {
-		return err
-	}
-	if account.ID != st.example.account.ID {
-		return fmt.Errorf("account %s was proven, want %s", account.ID, st.example.account.ID)
-	}
-	if _, err := st.example.api.ProveAccount(ctx, proof); !client.HasCode(err, "invalid") {
-		return fmt.Errorf("the same proof again: %v, want it refused", err)
-	}
-	// Example Corp's signature for its own challenge, handed in by Globex for
-	// one of Globex's.
-	own, err := st.example.api.CreateChallenge(ctx, "example-corp")
-	if err != nil {
-		return err
-	}
-	stolen, err := st.example.proof(ctx, own)
-	if err != nil {
-		return err
-	}
-	theirs, err := st.globex.api.CreateChallenge(ctx, "globex")
-	if err != nil {
-		return err
-	}
-	stolen.Organization, stolen.Nonce = "globex", theirs.Nonce
-	if _, err := st.globex.api.ProveAccount(ctx, stolen); !client.HasCode(err, "invalid") {
-		return fmt.Errorf("a proof bound to another organization: %v, want it refused", err)
-	}
-	st.saw("account %s of %s", account.ID, account.Status.PrincipalARN)
 	return nil
 }
 
@@ -258,8 +263,9 @@ func (st *story) pending(ctx context.Context) error {
 	if err := st.door(ctx, st.example, "first", "example-corp", st.home.Region); err != nil {
 		return err
 	}
-	if r, err := st.visit(ctx, "example-corp", "first", "example", "example"); err == nil {
-		return fmt.Errorf("bytes pass before acceptance: status %d", r.status)
+	// Not even to an ingress that would refuse them.
+	if r, err := st.visit(ctx, "example-corp", "first", "example", "example"); err == nil || errors.Is(err, errAlert) {
+		return fmt.Errorf("bytes pass before acceptance: status %d, %s", r.status, got(err))
 	}
 	st.saw("%s is pendingAcceptance", st.ids["first"])
 	return nil
@@ -269,15 +275,15 @@ func (st *story) foreignClaim(ctx context.Context) error {
 	claim := client.Claim{Organization: "globex", VPCEndpointIDs: []string{st.ids["first"]}}
 	_, foreign := st.globex.api.ClaimEndpoints(ctx, claim, false)
 	if !client.HasCode(foreign, "not_found") {
-		return fmt.Errorf("the claim gets %v, want not_found", foreign)
+		return fmt.Errorf("the claim gets %s, want not_found", got(foreign))
 	}
 	if _, err := st.globex.api.ClaimEndpoints(ctx, client.Claim{Organization: "example-corp", VPCEndpointIDs: claim.VPCEndpointIDs}, false); !client.HasCode(err, "not_found") {
-		return fmt.Errorf("a claim in the other organization's name gets %v, want not_found", err)
+		return fmt.Errorf("a claim in the other organization's name gets %s, want not_found", got(err))
 	}
 	// Not even Example Corp may claim it for somebody else's tenant.
 	claim = client.Claim{Organization: "example-corp", VPCEndpointIDs: claim.VPCEndpointIDs, Tenants: []string{"globex"}}
 	if _, err := st.example.api.ClaimEndpoints(ctx, claim, false); !client.HasCode(err, "invalid") {
-		return fmt.Errorf("a claim for another organization's tenant gets %v, want invalid", err)
+		return fmt.Errorf("a claim for another organization's tenant gets %s, want invalid", got(err))
 	}
 	return nil
 }
@@ -318,47 +324,82 @@ func (st *story) visit(ctx context.Context, network, endpoint, serverName, host 
 	return st.visitor(network).get(ctx, netip.AddrPortFrom(st.doors[endpoint], st.httpsPort), st.platform.Host(serverName), st.platform.Host(host))
 }
 
-// answered demands that a tenant answers through an endpoint, and that its app
-// was told which endpoint and organization that was.
+// answered demands that a tenant answers through an endpoint, by every node,
+// and that its app was told which endpoint and organization that was. What the
+// app was told does not get better by asking again.
 func (st *story) answered(ctx context.Context, network, endpoint, tenant string) error {
-	r, err := st.visit(ctx, network, endpoint, tenant, tenant)
-	if err != nil {
-		return fmt.Errorf("%s through %s: %w", tenant, st.ids[endpoint], err)
-	}
-	if r.status != 200 || r.app.Tenant != tenant || r.app.VPCEndpointID != st.ids[endpoint] {
-		return fmt.Errorf("%s through %s: status %d from %+v", tenant, st.ids[endpoint], r.status, r.app)
+	return st.everyNode(func() error {
+		r, err := st.visit(ctx, network, endpoint, tenant, tenant)
+		if err != nil {
+			return fmt.Errorf("%s through %s: %w", tenant, st.ids[endpoint], err)
+		}
+		if r.status != 200 || r.app.Tenant != tenant || r.app.VPCEndpointID != st.ids[endpoint] || r.app.Organization != st.organization(network) {
+			return fmt.Errorf("%w: %s through %s of %s: status %d from %+v", errFinal, tenant, st.ids[endpoint], st.organization(network), r.status, r.app)
+		}
+		return nil
+	})
+}
+
+// everyNode visits as often as there are nodes: a load balancer gives each new
+// connection through an endpoint to the next one.
+func (st *story) everyNode(visit func() error) error {
+	for range st.places.nodes {
+		if err := visit(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// refused demands the one alert.
-func (st *story) refused(ctx context.Context, network, endpoint, tenant string) error {
-	r, err := st.visit(ctx, network, endpoint, tenant, tenant)
-	if !errors.Is(err, errAlert) {
-		return fmt.Errorf("%s through %s: status %d, %v, want an alert", tenant, st.ids[endpoint], r.status, err)
+// organization is whose network it is.
+func (st *story) organization(network string) string {
+	for organization, a := range st.places.accounts {
+		if a.ID == st.vpc(network).Account {
+			return organization
+		}
 	}
-	return nil
+	return ""
+}
+
+// refused demands an alert, from every node.
+func (st *story) refused(ctx context.Context, network, endpoint, tenant string) error {
+	return st.everyNode(func() error {
+		r, err := st.visit(ctx, network, endpoint, tenant, tenant)
+		if !errors.Is(err, errAlert) {
+			return fmt.Errorf("%s through %s: status %d, %s, want an alert", tenant, st.ids[endpoint], r.status, got(err))
+		}
+		return nil
+	})
 }
 
 func (st *story) access(ctx context.Context) error {
 	if err := until(ctx, func() error { return st.answered(ctx, "example-corp", "first", "example") }); err != nil {
 		return err
 	}
-	if err := st.answered(ctx, "example-corp", "first", "example-dev"); err != nil {
+	if err := until(ctx, func() error { return st.answered(ctx, "example-corp", "first", "example-dev") }); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
 	line, err := st.logged(ctx, st.ids["first"], st.platform.Host("example"))
 	st.saw("200 from both; the log: %s", line)
 	return err
 }
 
-// until tries again until it works or the step's time is up, and then tells
-// the last error.
+// reportTimeout is how long it may take until what happened at the doors can be
+// read: it is reported every second.
+const reportTimeout = 8 * time.Second
+
+// errFinal is of errors that trying again would not change.
+var errFinal = errors.New("a wrong answer")
+
+// until tries again until it works, fails for good or the step's time is up,
+// and then tells the last error.
 func until(ctx context.Context, try func() error) error {
 	for {
 		err := try()
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, errFinal) {
+			return err
 		}
 		timer := time.NewTimer(50 * time.Millisecond)
 		select {
@@ -368,6 +409,14 @@ func until(ctx context.Context, try func() error) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// got tells an outcome that was not wanted.
+func got(err error) string {
+	if err == nil {
+		return "no error"
+	}
+	return err.Error()
 }
 
 // offer finds a region in the catalogue.

@@ -1,12 +1,16 @@
 package sandbox
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postern-net/postern/client"
@@ -35,11 +39,22 @@ func (st *story) foreignName(ctx context.Context) error {
 	if err := st.refused(ctx, "globex", "globex", "example"); err != nil {
 		return err
 	}
-	// An absent tenant must look the same on the wire.
-	if err := st.refused(ctx, "globex", "globex", "no-such-tenant"); err != nil {
+	// An absent tenant must look the same on the wire, to the byte.
+	var err error
+	v, at := st.visitor("globex"), netip.AddrPortFrom(st.doors["globex"], st.httpsPort)
+	if st.alert, err = v.alert(ctx, at, nil, st.platform.Host("example")); err != nil {
 		return err
 	}
-	err := until(ctx, func() error {
+	absent, err := v.alert(ctx, at, nil, st.platform.Host("no-such-tenant"))
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(st.alert, absent) {
+		return fmt.Errorf("another's tenant is refused with %x, an absent one with %x", st.alert, absent)
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	err = until(ctx, func() error {
 		return st.denied(ctx, st.globex, st.ids["globex"], st.platform.Host("example"), "not_authorized", since)
 	})
 	st.saw("an alert; recorded as not_authorized for %s", st.ids["globex"])
@@ -72,33 +87,51 @@ func (st *story) misdirected(ctx context.Context) error {
 	return nil
 }
 
-// forged says to the ingress what only the load balancer may say: that it
-// comes from Example Corp's endpoint.
+// forged says to the ingress what only the load balancer may say, that it comes
+// from Example Corp's endpoint, and to the app what only the ingress may say.
 func (st *story) forged(ctx context.Context) error {
-	v := st.visitor("internet")
+	v, host := st.visitor("internet"), st.platform.Host("example")
 	at := netip.AddrPortFrom(st.places.private[st.home.Region], st.httpsPort)
 	header := proxyproto.AppendAWS(nil, netip.AddrPortFrom(v.source, 40000), at, st.ids["first"])
-	alert, err := v.afterHeader(ctx, at, header, st.platform.Host("example"))
+	alert, err := v.alert(ctx, at, header, host)
 	if err != nil {
-		return err
+		return fmt.Errorf("from the internet: %w", err)
 	}
 	// Through an endpoint, a second header of the client's own is no header.
-	v = st.visitor("globex")
-	at = netip.AddrPortFrom(st.doors["globex"], st.httpsPort)
-	nested, err := v.afterHeader(ctx, at, header, st.platform.Host("example"))
+	nested, err := st.visitor("globex").alert(ctx, netip.AddrPortFrom(st.doors["globex"], st.httpsPort), header, host)
+	if err != nil {
+		return fmt.Errorf("from Globex's endpoint: %w", err)
+	}
+	if !slices.Equal(alert, st.alert) || !slices.Equal(nested, st.alert) {
+		return fmt.Errorf("refusals differ on the wire: %x and %x, and %x for another's tenant", alert, nested, st.alert)
+	}
+	at = netip.AddrPortFrom(st.places.backends[st.home.Region], st.httpsPort)
+	header, err = proxyproto.Append(nil, proxyproto.Header{
+		Source: netip.AddrPortFrom(v.source, 40000), Destination: at, VPCEndpointID: st.ids["first"], Authority: host, Organization: "example-corp",
+	})
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(alert, nested) {
-		return fmt.Errorf("refusals differ on the wire: %x and %x", alert, nested)
+	if answer, err := v.exchange(ctx, at, header, host); len(answer) > 0 || isTimeout(err) {
+		return fmt.Errorf("the app takes a header from the internet: %d bytes, %s", len(answer), got(err))
 	}
-	st.saw("an alert each: %x", alert)
+	st.saw("an alert each: %x; the app says nothing", alert)
 	return nil
 }
 
-// afterHeader connects, sends a PROXY header and a real ClientHello, and
-// returns the alert that answers; anything else is an error.
-func (v visitor) afterHeader(ctx context.Context, at netip.AddrPort, header []byte, serverName string) ([]byte, error) {
+// alert sends a PROXY header and a real ClientHello, and returns the alert
+// that answers; anything else is an error.
+func (v visitor) alert(ctx context.Context, at netip.AddrPort, header []byte, serverName string) ([]byte, error) {
+	answer, err := v.exchange(ctx, at, header, serverName)
+	if len(answer) != 7 || answer[0] != 21 {
+		return nil, fmt.Errorf("%d bytes %x…, %s, want one alert", len(answer), answer[:min(len(answer), 16)], got(err))
+	}
+	return answer, err
+}
+
+// exchange connects, sends a PROXY header and a real ClientHello, and reads
+// what answers to its end.
+func (v visitor) exchange(ctx context.Context, at netip.AddrPort, header []byte, serverName string) ([]byte, error) {
 	conn, err := v.dial(ctx, at)
 	if err != nil {
 		return nil, err
@@ -114,14 +147,7 @@ func (v visitor) afterHeader(ctx context.Context, at netip.AddrPort, header []by
 	if _, err := conn.Write(append(slices.Clone(header), hello...)); err != nil {
 		return nil, err
 	}
-	answer, err := io.ReadAll(io.LimitReader(conn, 4096))
-	if err != nil {
-		return nil, fmt.Errorf("after a PROXY header of one's own: %w", err)
-	}
-	if len(answer) != 7 || answer[0] != 21 {
-		return nil, fmt.Errorf("after a PROXY header of one's own: %d bytes %x…, want one alert", len(answer), answer[:min(len(answer), 16)])
-	}
-	return answer, nil
+	return io.ReadAll(io.LimitReader(conn, 1024))
 }
 
 // outside tries Example Corp's endpoint from other networks.
@@ -130,7 +156,7 @@ func (st *story) outside(ctx context.Context) error {
 	for _, network := range []string{"globex", "internet"} {
 		r, err := st.visitor(network).get(ctx, at, st.platform.Host("example"), st.platform.Host("example"))
 		if err == nil || errors.Is(err, errAlert) {
-			return fmt.Errorf("from %s the endpoint answers: status %d, %v", network, r.status, err)
+			return fmt.Errorf("from %s the endpoint answers: status %d, %s", network, r.status, got(err))
 		}
 	}
 	return nil
@@ -197,6 +223,62 @@ func (st *story) named(ctx context.Context) error {
 	return nil
 }
 
+// withdrawn takes a tenant from the first endpoint. AWS keeps the endpoint, so
+// that it is the ingress alone that cuts the connection.
+func (st *story) withdrawn(ctx context.Context) error {
+	v, at := st.visitor("example-corp"), netip.AddrPortFrom(st.doors["first"], st.httpsPort)
+	kept, err := v.handshake(ctx, at, st.platform.Host("example"))
+	if err != nil {
+		return err
+	}
+	defer kept.Close()
+	lost, err := v.handshake(ctx, at, st.platform.Host("example-dev"))
+	if err != nil {
+		return err
+	}
+	defer lost.Close()
+	if _, err := st.example.api.UpdateEndpoint(ctx, st.ids["first"], []string{"example"}); err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := cut(lost); err != nil {
+		return fmt.Errorf("example-dev's: %w", err)
+	}
+	took := time.Since(start)
+	soon, cancel := context.WithTimeout(ctx, cutTimeout) // the other nodes
+	defer cancel()
+	if err := until(soon, func() error { return st.refused(soon, "example-corp", "first", "example-dev") }); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(kept, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", st.platform.Host("example")); err != nil {
+		return fmt.Errorf("example's open connection: %w", err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(kept), nil)
+	if err != nil {
+		return fmt.Errorf("example's open connection: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("example's open connection: status %d", resp.StatusCode)
+	}
+	st.saw("example-dev cut after %s, example 200 on a connection from before", took.Round(time.Millisecond))
+	return nil
+}
+
+// cutTimeout is how long what is revoked may live on.
+const cutTimeout = 5 * time.Second
+
+// cut waits until an open connection is closed by the other side.
+func cut(open net.Conn) error {
+	if err := open.SetReadDeadline(time.Now().Add(cutTimeout)); err != nil {
+		return err
+	}
+	if _, err := open.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		return fmt.Errorf("the open connection lives on: %s", got(err))
+	}
+	return nil
+}
+
 func (st *story) deleted(ctx context.Context) error {
 	if err := st.answered(ctx, "example-corp", "first", "example"); err != nil {
 		return err
@@ -209,7 +291,10 @@ func (st *story) deleted(ctx context.Context) error {
 	if err := st.example.deleteEndpoints(ctx, st.home.Region, st.ids["first"]); err != nil {
 		return err
 	}
-	err = until(ctx, func() error {
+	// A resync period, and what a round takes.
+	noticing, cancel := context.WithTimeout(ctx, st.resync+2*time.Second)
+	defer cancel()
+	err = until(noticing, func() error {
 		e, err := st.example.api.Endpoint(ctx, st.ids["first"])
 		if err != nil {
 			return err
@@ -225,9 +310,6 @@ func (st *story) deleted(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(start)
-	if limit := st.resync + 2*time.Second; took > limit {
-		return fmt.Errorf("it took %s to notice, more than a resync period and what a round takes (%s)", took, limit)
-	}
 	events, err := st.example.api.Events(ctx, "", after)
 	if err != nil {
 		return err
@@ -254,31 +336,48 @@ func (st *story) lastEvent(ctx context.Context) (int64, error) {
 // others: prove, create, claim and visit in each further segment, and no
 // further than that segment.
 func (st *story) others(ctx context.Context) error {
-	reached := ""
+	var reached []string
 	for _, c := range customers(st.platform)[2:] {
-		p, n := st.person(c.id), c.networks[0]
-		if _, err := p.prove(ctx); err != nil {
-			return err
+		if err := st.other(ctx, c); err != nil {
+			return fmt.Errorf("%s: %w", c.id, err)
 		}
-		if err := st.create(ctx, p, c.id, n.name, st.offer(n.region)); err != nil {
-			return err
-		}
-		if err := st.claimReady(ctx, p, c.id); err != nil {
-			return err
-		}
-		if err := st.door(ctx, p, c.id, n.name, n.region); err != nil {
-			return err
-		}
-		if err := until(ctx, func() error { return st.answered(ctx, n.name, c.id, c.tenants[0].Name) }); err != nil {
-			return err
-		}
-		if err := st.refused(ctx, n.name, c.id, "example"); err != nil {
-			return err
-		}
-		reached += " " + c.tenants[0].Name + " in " + n.region
+		reached = append(reached, c.tenants[0].Name+" in "+c.networks[0].region)
 	}
-	st.saw("200 from%s", reached)
+	if len(reached) > 0 {
+		st.saw("200 from %s", strings.Join(reached, " and "))
+	}
 	return nil
+}
+
+// other also gives the customer a tenant in the first segment: its own, and
+// still none that an endpoint in another segment reaches.
+func (st *story) other(ctx context.Context, c customer) error {
+	p, n := st.person(c.id), c.networks[0]
+	abroad := client.Tenant{ID: c.id + "-abroad", Spec: client.TenantSpec{Organization: c.id, Region: st.home.Region}}
+	if _, err := st.admin.CreateTenant(ctx, abroad); err != nil && !client.HasCode(err, "conflict") {
+		return err
+	}
+	if _, err := p.prove(ctx); err != nil {
+		return err
+	}
+	if err := st.create(ctx, p, c.id, n.name, st.offer(n.region)); err != nil {
+		return err
+	}
+	if err := st.claimReady(ctx, p, c.id); err != nil {
+		return err
+	}
+	if err := st.door(ctx, p, c.id, n.name, n.region); err != nil {
+		return err
+	}
+	if err := until(ctx, func() error { return st.answered(ctx, n.name, c.id, c.tenants[0].Name) }); err != nil {
+		return err
+	}
+	for _, tenant := range []string{"example", abroad.ID} {
+		if err := st.refused(ctx, n.name, c.id, tenant); err != nil {
+			return err
+		}
+	}
+	return st.admin.DeleteTenant(ctx, abroad.ID)
 }
 
 // revoked takes Globex off the platform, while it has a connection open.
@@ -292,15 +391,12 @@ func (st *story) revoked(ctx context.Context) error {
 	if err := st.globex.api.DeleteAccount(ctx, st.globex.account.ID); err != nil {
 		return err
 	}
-	if err := open.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := cut(open); err != nil {
 		return err
-	}
-	if _, err := open.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-		return fmt.Errorf("the open connection lives on: %w", err)
 	}
 	err = until(ctx, func() error {
 		if _, err := st.globex.api.Account(ctx, st.globex.account.ID); !client.HasCode(err, "not_found") {
-			return fmt.Errorf("the account is still there: %w", err)
+			return fmt.Errorf("the account is still there: %s", got(err))
 		}
 		return nil
 	})
@@ -315,7 +411,7 @@ func (st *story) revoked(ctx context.Context) error {
 		return fmt.Errorf("AWS reports the endpoint %s, want rejected", state)
 	}
 	if _, err = st.globex.createEndpoint(ctx, st.vpc("globex"), st.home); awsCode(err) != "InvalidServiceName" {
-		return fmt.Errorf("a new endpoint: AWS answers %w, want InvalidServiceName", err)
+		return fmt.Errorf("a new endpoint: AWS answers %s, want InvalidServiceName", got(err))
 	}
 	st.saw("the open connection was cut, %s is rejected, the service does not exist for the account", st.ids["globex"])
 	return nil

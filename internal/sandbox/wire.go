@@ -15,34 +15,33 @@ import (
 	"github.com/postern-net/postern/internal/strictyaml"
 )
 
-// openPostern writes the files that an operator would write, and runs Postern
-// from them.
-func (s *Sandbox) openPostern(ctx context.Context) error {
-	loopback := netip.MustParseAddr("127.0.0.1")
-	apiPort, err := tryPort(ctx, loopback, 0)
+// loopback is where the API and the admin listeners are.
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// openControl writes the files that an operator would write for the control
+// plane, and runs it from them.
+func (s *Sandbox) openControl(ctx context.Context) error {
+	api, err := loopbackPort(ctx)
 	if err != nil {
 		return err
 	}
-	adminPort, err := tryPort(ctx, loopback, 0)
+	admin, err := loopbackPort(ctx)
 	if err != nil {
 		return err
 	}
-	s.apiURL, s.adminURL = fmt.Sprintf("http://127.0.0.1:%d", apiPort), fmt.Sprintf("http://127.0.0.1:%d", adminPort)
+	s.api, s.apiURL, s.adminURL = api, "http://"+api.String(), "http://"+admin.String()
 	key := s.places.accounts["platform"].AccessKeys[0]
 	c := serve.Config{
-		Platform: s.path("platform.yaml"), StateDir: s.path("postern"), Roles: []string{serve.RoleControl, serve.RoleIngress},
-		API:      serve.API{Listen: netip.AddrPortFrom(loopback, apiPort), AdminTokenFile: s.path("admin.token")},
-		Admin:    serve.Admin{Listen: netip.AddrPortFrom(loopback, adminPort)},
+		Platform: s.path("platform.yaml"), StateDir: s.path("postern"), Roles: []string{serve.RoleControl, serve.RoleDNS},
+		API:      serve.API{Listen: api, AdminTokenFile: s.path("admin.token")},
+		Admin:    serve.Admin{Listen: admin},
 		AWS:      serve.AWS{EndpointURL: s.aws.EndpointURL(), AccessKeyID: key.ID, SecretAccessKeyFile: s.path("platform.secret")},
-		Approval: "policy", Resync: resync, Settle: settle, AccessLog: s.path("access.log"),
-		Log: serve.Log{Format: "text", Level: "info"}, ShutdownTimeout: 500 * time.Millisecond,
-	}
-	for _, r := range s.platform.RegionIDs() {
-		c.Ingress = append(c.Ingress, serve.Ingress{
-			Region:  r,
-			Private: netip.AddrPortFrom(s.places.private[r], s.httpsPort),
-			Public:  netip.AddrPortFrom(s.places.public[r], s.httpsPort),
-		})
+		Approval: "policy", Resync: resync, Settle: settle,
+		DNS: serve.DNS{Listen: []netip.AddrPort{s.nameserver()}, TTL: time.Second},
+		Cutover: serve.Cutover{
+			Observe: 4 * time.Second, Window: 10 * time.Second, Clients: 3, Drain: time.Second, NodeSilence: 8 * time.Second,
+		},
+		Log: serve.Log{Format: "text", Level: "info"}, ShutdownTimeout: shutdownTimeout,
 	}
 	described, err := platformfile.Marshal(s.platform)
 	if err != nil {
@@ -59,16 +58,33 @@ func (s *Sandbox) openPostern(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
-	start := s.options.Serve
-	if start == nil {
-		start = s.serveHere
-	}
-	stop, err := start(ctx, s.path("serve.yaml"))
+	stop, err := s.serve(ctx, s.path("serve.yaml"))
 	if err != nil {
 		return err
 	}
 	s.stops = append(s.stops, stop)
-	return s.awaitPostern(ctx)
+	if err := s.awaitReady(ctx, "the control plane", s.adminURL); err != nil {
+		return err
+	}
+	s.admin, err = s.client(s.path("admin.token"))
+	return err
+}
+
+// shutdownTimeout keeps a person who stops the sandbox waiting for less than
+// two seconds.
+const shutdownTimeout = 500 * time.Millisecond
+
+func loopbackPort(ctx context.Context) (netip.AddrPort, error) {
+	port, err := tryPort(ctx, loopback, 0)
+	return netip.AddrPortFrom(loopback, port), err
+}
+
+// serve runs Postern from a config file, where the options say.
+func (s *Sandbox) serve(ctx context.Context, config string) (stop func(), err error) {
+	if s.options.Serve != nil {
+		return s.options.Serve(ctx, config)
+	}
+	return s.serveHere(ctx, config)
 }
 
 // serveHere runs Postern in this process.
@@ -81,12 +97,12 @@ func (s *Sandbox) serveHere(ctx context.Context, config string) (func(), error) 
 	return server.Stop, server.Start(ctx)
 }
 
-// awaitPostern waits until Postern says that it can do its work.
-func (s *Sandbox) awaitPostern(ctx context.Context) error {
+// awaitReady waits until a process says that it can do its work.
+func (s *Sandbox) awaitReady(ctx context.Context, what, adminURL string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if err := until(ctx, func() error { return healthy(ctx, s.adminURL+"/readyz") }); err != nil {
-		return fmt.Errorf("postern did not get ready: %w", err)
+	if err := until(ctx, func() error { return healthy(ctx, adminURL+"/readyz") }); err != nil {
+		return fmt.Errorf("%s did not get ready: %w", what, err)
 	}
 	return nil
 }
@@ -94,14 +110,11 @@ func (s *Sandbox) awaitPostern(ctx context.Context) error {
 // populate makes the sandbox's organizations, their tenants and tokens, unless
 // an earlier start did.
 func (s *Sandbox) populate(ctx context.Context) error {
-	var err error
-	if s.admin, err = s.client(s.path("admin.token")); err != nil {
-		return err
-	}
 	for _, c := range customers(s.platform) {
 		if err := s.populateOrganization(ctx, c); err != nil {
 			return fmt.Errorf("organization %s: %w", c.id, err)
 		}
+		var err error
 		if s.people[c.id], err = s.client(s.tokenFile(c.id)); err != nil {
 			return err
 		}
@@ -120,12 +133,17 @@ func (s *Sandbox) populateOrganization(ctx context.Context, c customer) error {
 			return err
 		}
 	}
-	if _, err := os.Stat(s.tokenFile(c.id)); !errors.Is(err, fs.ErrNotExist) {
+	return s.makeToken(ctx, s.tokenFile(c.id), client.TokenSpec{Name: c.id + "-network-engineer", Role: "organization-admin", Organization: c.id})
+}
+
+// makeToken puts a new token into a file, unless an earlier start did.
+func (s *Sandbox) makeToken(ctx context.Context, file string, spec client.TokenSpec) error {
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	t, err := s.admin.CreateToken(ctx, client.TokenSpec{Name: c.id + "-network-engineer", Role: "organization-admin", Organization: c.id})
+	t, err := s.admin.CreateToken(ctx, spec)
 	if err != nil {
 		return err
 	}
-	return writeFile(s.tokenFile(c.id), []byte(t.Secret+"\n"))
+	return writeFile(file, []byte(t.Secret+"\n"))
 }

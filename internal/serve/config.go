@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,17 +29,22 @@ type Config struct {
 	// Roles are what this process does: control, ingress, or both.
 	Roles []string `yaml:"roles"`
 
-	API       API           `yaml:"api,omitempty"`  // role control
+	API       API           `yaml:"api"`            // role control
 	Node      Node          `yaml:"node,omitempty"` // role ingress
-	Admin     Admin         `yaml:"admin,omitempty"`
+	Admin     Admin         `yaml:"admin"`
 	AWS       AWS           `yaml:"aws,omitempty"`
 	Approval  string        `yaml:"approval,omitempty"` // "operator" (default) or "policy"
 	Resync    time.Duration `yaml:"resync,omitempty"`   // default 60s
 	Settle    time.Duration `yaml:"settle,omitempty"`   // default 2s
 	Ingress   []Ingress     `yaml:"ingress,omitempty"`
+	DNS       DNS           `yaml:"dns,omitempty"`
+	Cutover   Cutover       `yaml:"cutover,omitempty"` // role control
 	Limits    Limits        `yaml:"limits,omitempty"`
 	AccessLog string        `yaml:"access_log,omitempty"` // a file; default: standard output
 	Log       Log           `yaml:"log,omitempty"`
+	// ProbeBackends is how often a node asks its backends whether they are
+	// isolated; default 1m.
+	ProbeBackends time.Duration `yaml:"probe_backends,omitempty"`
 	// ShutdownTimeout bounds the wait for open connections; default 30s.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout,omitempty"`
 }
@@ -51,6 +57,27 @@ type API struct {
 	// AdminTokenFile is read, or written with a new token where there is
 	// none; default: admin.token in state_dir.
 	AdminTokenFile string `yaml:"admin_token_file,omitempty"`
+}
+
+// DNS is the platform's public zones: who serves them, and who is asked what
+// they say.
+type DNS struct {
+	// Listen are the addresses of this process's nameserver (role dns).
+	Listen []netip.AddrPort `yaml:"listen,omitempty"`
+	// Servers are the zones' authoritative servers, which a cutover asks
+	// before it goes on; default: listen.
+	Servers []netip.AddrPort `yaml:"servers,omitempty"`
+	// TTL of tenants' records, in whole seconds; default 60s.
+	TTL time.Duration `yaml:"ttl,omitempty"`
+}
+
+// Cutover sets how careful cutovers are.
+type Cutover struct {
+	Observe     time.Duration `yaml:"observe,omitempty"`      // a rehearsal lasts at least; default 24h
+	Window      time.Duration `yaml:"window,omitempty"`       // it goes back when nobody came privately in this time; default 1h
+	Clients     int           `yaml:"clients,omitempty"`      // though so many came publicly; default 3
+	Drain       time.Duration `yaml:"drain,omitempty"`        // open public connections live on after enforcing; default 5m
+	NodeSilence time.Duration `yaml:"node_silence,omitempty"` // a node that did not report for so long is waited for; default 30s
 }
 
 // Node is how a process with the role ingress presents itself to the control
@@ -108,6 +135,7 @@ type Log struct {
 const (
 	RoleControl = "control"
 	RoleIngress = "ingress"
+	RoleDNS     = "dns"
 )
 
 // LoadConfig reads, completes and validates a config file and the platform it
@@ -166,6 +194,16 @@ func (c *Config) complete(dir string) {
 	setDefault(&c.Resync, time.Minute)
 	setDefault(&c.Settle, 2*time.Second)
 	setDefault(&c.ShutdownTimeout, 30*time.Second)
+	setDefault(&c.ProbeBackends, time.Minute)
+	setDefault(&c.DNS.TTL, time.Minute)
+	setDefault(&c.Cutover.Observe, 24*time.Hour)
+	setDefault(&c.Cutover.Window, time.Hour)
+	setDefault(&c.Cutover.Clients, 3)
+	setDefault(&c.Cutover.Drain, 5*time.Minute)
+	setDefault(&c.Cutover.NodeSilence, 30*time.Second)
+	if len(c.DNS.Servers) == 0 {
+		c.DNS.Servers = c.DNS.Listen
+	}
 	setDefault(&c.Log.Format, "json")
 	setDefault(&c.Log.Level, "info")
 }
@@ -189,8 +227,8 @@ func (c *Config) validate(p *postern.Platform) error {
 		es.Add(postern.Invalid("state_dir", "", "missing", "name a directory that only this process writes to"))
 	}
 	for _, r := range c.Roles {
-		if r != RoleControl && r != RoleIngress {
-			es.Add(postern.Invalid("roles", r, "no such role", "use control, ingress, or both"))
+		if r != RoleControl && r != RoleIngress && r != RoleDNS {
+			es.Add(postern.Invalid("roles", r, "no such role", "use control, ingress, dns, or several of them"))
 		}
 	}
 	if len(c.Roles) == 0 {
@@ -205,13 +243,14 @@ func (c *Config) validate(p *postern.Platform) error {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		es.Add(postern.Invalid("log.level", c.Log.Level, "unknown", `use "debug", "info", "warn" or "error"`))
 	}
-	for field, d := range map[string]time.Duration{"resync": c.Resync, "settle": c.Settle, "shutdown_timeout": c.ShutdownTimeout} {
+	for field, d := range map[string]time.Duration{"resync": c.Resync, "settle": c.Settle, "shutdown_timeout": c.ShutdownTimeout, "probe_backends": c.ProbeBackends} {
 		if d < 0 {
 			es.Add(postern.Invalid(field, d.String(), "negative", "give a duration such as 30s"))
 		}
 	}
 	c.validateListeners(&es)
 	c.validateNode(&es)
+	c.validateDNS(&es)
 	c.validateIngress(&es, p)
 	return es.Err()
 }
@@ -222,6 +261,32 @@ func (c *Config) has(role string) bool { return slices.Contains(c.Roles, role) }
 // plane of this process.
 func (c *Config) ownControl() bool {
 	return c.has(RoleControl) && c.has(RoleIngress) && c.Node.ControlURL == ""
+}
+
+func (c *Config) validateDNS(es *postern.Errors) {
+	if c.has(RoleDNS) != (len(c.DNS.Listen) > 0) {
+		es.Add(postern.Invalid("dns.listen", "", "goes with the role dns", "set both or neither"))
+	}
+	if c.has(RoleDNS) && !c.has(RoleControl) {
+		es.Add(postern.Invalid("roles", RoleDNS, "is without control", "the nameserver gets its zones from the control loop of its own process; add control"))
+	}
+	if c.DNS.TTL < time.Second || c.DNS.TTL%time.Second != 0 {
+		es.Add(postern.Invalid("dns.ttl", c.DNS.TTL.String(), "not whole seconds", "give a duration such as 60s"))
+	}
+	for _, d := range []struct {
+		field string
+		v     time.Duration
+	}{
+		{"cutover.observe", c.Cutover.Observe}, {"cutover.window", c.Cutover.Window},
+		{"cutover.drain", c.Cutover.Drain}, {"cutover.node_silence", c.Cutover.NodeSilence},
+	} {
+		if d.v < 0 {
+			es.Add(postern.Invalid(d.field, d.v.String(), "negative", "give a duration such as 30s"))
+		}
+	}
+	if c.Cutover.Clients < 1 {
+		es.Add(postern.Invalid("cutover.clients", strconv.Itoa(c.Cutover.Clients), "not a count of clients", "give 1 or more"))
+	}
 }
 
 func (c *Config) validateNode(es *postern.Errors) {

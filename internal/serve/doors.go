@@ -5,17 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/ingress"
 	"github.com/postern-net/postern/internal/relay"
-	"github.com/postern-net/postern/internal/store"
 )
 
 // doors are the ingresses of this process, one per region, on one engine.
@@ -26,7 +27,7 @@ type doors struct {
 	regions  map[string]*ingress.Ingress
 	log      *slog.Logger
 	work     sync.WaitGroup
-	pending  []postern.ArrivalCount // reported by nodes, not yet stored; used by one goroutine at a time
+	routes   atomic.Pointer[postern.Routes] // applied last; nil: none
 }
 
 // newDoors makes the ingresses; none listens yet, and each refuses everything
@@ -80,40 +81,32 @@ func (d *doors) listen(ctx context.Context, at netip.AddrPort, fail func(error),
 	return nil
 }
 
-// apply hands a route table to every region.
-func (d *doors) apply(r postern.Routes) {
+// Apply puts a route table in force in every region; each takes or refuses the
+// same.
+func (d *doors) Apply(r postern.Routes) error {
+	var errs []error
 	for region, in := range d.regions {
-		changed, err := in.Apply(r)
-		switch {
-		case err != nil:
-			d.log.Error("the routes were not taken; the ones in force stay", "region", region, "revision", r.Revision, "error", err)
-		case changed:
-			d.log.Debug("routes in force", "region", region, "revision", r.Revision)
+		if _, err := in.Apply(r); err != nil {
+			errs = append(errs, fmt.Errorf("in %s: %w", region, err))
 		}
+	}
+	if len(errs) == 0 {
+		d.routes.Store(&r)
+	}
+	return errors.Join(errs...)
+}
+
+// Withdraw takes the table out of force in every region.
+func (d *doors) Withdraw() {
+	d.routes.Store(nil)
+	for _, in := range d.regions {
+		in.Withdraw()
 	}
 }
 
-// reportEvery is how often what was seen at the doors reaches the store.
-const reportEvery = time.Second
-
-func (d *doors) report(ctx context.Context, st *store.Store, log *slog.Logger) {
-	tick := time.NewTicker(reportEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			d.flush(ctx, st, log)
-		}
-	}
-}
-
-// maxPending bounds what is kept while the store does not take it.
-const maxPending = 4 * ingress.MaxSightings
-
-// flush stores what was seen; what cannot be stored is kept for the next time.
-func (d *doors) flush(ctx context.Context, st *store.Store, log *slog.Logger) {
+// Drain returns who arrived since it was called last.
+func (d *doors) Drain() []postern.ArrivalCount {
+	var all []postern.ArrivalCount
 	for region, in := range d.regions {
 		for _, s := range in.Drain().Sightings {
 			a := postern.ArrivalCount{
@@ -123,21 +116,14 @@ func (d *doors) flush(ctx context.Context, st *store.Store, log *slog.Logger) {
 			if s.Source.IsValid() {
 				a.Source = s.Source.String()
 			}
-			d.pending = append(d.pending, a)
+			all = append(all, a)
 		}
 	}
-	if len(d.pending) == 0 {
-		return
-	}
-	if err := st.Update(ctx, func(tx *store.Tx) error { return tx.AddArrivals(d.pending) }); err != nil {
-		if ctx.Err() == nil {
-			log.Error("could not store what arrived; it is tried again", "error", err)
-		}
-		d.pending = d.pending[max(0, len(d.pending)-maxPending):]
-		return
-	}
-	d.pending = nil
+	return all
 }
+
+// ids lists the regions, sorted.
+func (d *doors) ids() []string { return slices.Sorted(maps.Keys(d.regions)) }
 
 // shutdown takes no more connections, and cuts those that do not end in time.
 func (d *doors) shutdown(ctx context.Context) {

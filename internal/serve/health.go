@@ -19,14 +19,19 @@ func (s *Server) adminHandler() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		status, body := http.StatusOK, map[string]string{"status": "ok"}
-		if err := s.store.View(r.Context(), func(tx *store.Tx) error { _, err := tx.FindRoutes(); return err }); err != nil {
-			status, body = http.StatusServiceUnavailable, map[string]string{"status": "not ready", "database": "does not answer; see the log"}
-			s.options.Logger.Error("not ready", "error", err)
+		if s.store != nil {
+			if err := s.store.View(r.Context(), func(tx *store.Tx) error { _, err := tx.RoutesRevision(); return err }); err != nil {
+				status, body = http.StatusServiceUnavailable, map[string]string{"status": "not ready", "database": "does not answer; see the log"}
+				s.options.Logger.Error("not ready", "error", err)
+			}
 		}
-		for region, in := range s.doors.regions {
-			if _, ok := in.Revision(); !ok {
+		if s.node != nil {
+			if n := s.node.Status(); !n.InForce {
 				status, body["status"] = http.StatusServiceUnavailable, "not ready"
-				body["ingress "+region] = "has no routes yet and refuses everything"
+				body["ingress"] = "has no routes yet and refuses everything"
+				if n.Fenced {
+					body["ingress"] = "is fenced and refuses everything"
+				}
 			}
 		}
 		answerHealth(w, status, body)

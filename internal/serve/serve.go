@@ -21,9 +21,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/api"
 	"github.com/postern-net/postern/internal/aws"
 	"github.com/postern-net/postern/internal/control"
+	"github.com/postern-net/postern/internal/dnspublish"
+	"github.com/postern-net/postern/internal/nameserver"
+	"github.com/postern-net/postern/internal/nodelink"
 	"github.com/postern-net/postern/internal/plan"
 	"github.com/postern-net/postern/internal/store"
 )
@@ -44,9 +48,15 @@ type Server struct {
 	registry *prometheus.Registry
 
 	closers []func() error // in the order of opening
-	store   *store.Store
-	loop    *control.Loop
-	doors   *doors
+
+	store *store.Store // role control
+	loop  *control.Loop
+
+	doors    *doors // role ingress
+	node     *nodelink.Client
+	link     *client.Client // the node's, to the control plane
+	stopNode func()         // sends the last report
+
 	servers []*http.Server
 
 	cancel context.CancelFunc
@@ -63,7 +73,8 @@ func New(c Config, p *postern.Platform, o Options) *Server {
 }
 
 // Start opens the state, the listeners and the doors. When it returns nil the
-// API answers and the doors obey the routes that were stored last.
+// API answers, and the doors obey the routes that this node had last; without
+// any they refuse everything until the control plane has sent some.
 func (s *Server) Start(ctx context.Context) error {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
@@ -75,63 +86,145 @@ func (s *Server) Start(ctx context.Context) error {
 }
 
 func (s *Server) start(ctx, run context.Context) error {
-	if err := s.openState(ctx); err != nil {
+	if err := s.lockState(); err != nil {
 		return err
 	}
-	if err := s.makeDoors(); err != nil {
-		return err
-	}
-	cloud, err := s.cloud()
-	if err != nil {
-		return err
-	}
-	rules := plan.Rules{Automatic: s.config.Approval == "policy", MissingGrace: 2 * s.config.Resync}
-	s.loop = control.New(control.Config{
-		Platform: s.platform, Store: s.store, Cloud: cloud, Rules: rules, Resync: s.config.Resync, Settle: s.config.Settle,
-		Publish: s.doors.apply, Now: time.Now, Logger: s.options.Logger,
-	})
-	// The doors open with the routes that were in force when the last process
-	// ended: a restart refuses nobody who was let in before.
-	if err := s.loop.PublishStored(ctx); err != nil {
-		return err
-	}
-	if err := s.doors.open(ctx, s.fail); err != nil {
-		return err
-	}
-	handler := api.New(api.Config{
-		Platform: s.platform, Store: s.store, Cloud: cloud, Loop: s.loop, Rules: rules, Now: time.Now,
-		Logger: s.options.Logger, Version: s.options.Version,
-	})
-	if err := s.serveHTTP(ctx, "api", s.config.API.Listen.String(), handler, s.config.API.CertificateFile, s.config.API.KeyFile); err != nil {
-		return err
-	}
-	if s.config.Admin.Listen.IsValid() {
-		if err := s.serveHTTP(ctx, "admin", s.config.Admin.Listen.String(), s.adminHandler(), "", ""); err != nil {
+	var own link // to the control plane in this process
+	if s.config.has(RoleControl) {
+		var err error
+		if own, err = s.startControl(ctx); err != nil {
 			return err
 		}
 	}
-	s.work.Go(func() { s.fail(s.loop.Run(run)) })
-	s.work.Go(func() { s.doors.report(run, s.store, s.options.Logger) })
+	if s.config.has(RoleIngress) {
+		if err := s.startIngress(ctx, own); err != nil {
+			return err
+		}
+	}
+	if s.config.Admin.Listen.IsValid() {
+		if _, err := s.serveHTTP(ctx, "admin", s.config.Admin.Listen.String(), s.adminHandler(), "", ""); err != nil {
+			return err
+		}
+	}
+	// Everything listens: from here on nothing can fail any more.
+	if s.loop != nil {
+		s.work.Go(func() { s.fail(s.loop.Run(run)) })
+	}
+	if s.node != nil {
+		s.runNode(run)
+	}
 	return nil
 }
 
-// openState locks the state directory, so that no two processes act on it, and
-// opens the database in it.
-func (s *Server) openState(ctx context.Context) error {
-	dir := s.config.StateDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// lockState makes and locks the state directory, so that no two processes act
+// on it.
+func (s *Server) lockState() error {
+	if err := os.MkdirAll(s.config.StateDir, 0o700); err != nil {
 		return fmt.Errorf("the state directory: %w", err)
 	}
-	lock, err := LockDir(dir)
+	lock, err := LockDir(s.config.StateDir)
 	if err != nil {
 		return err
 	}
 	s.closers = append(s.closers, lock.Close)
-	if s.store, err = store.Open(ctx, filepath.Join(dir, "postern.db")); err != nil {
-		return err
+	return nil
+}
+
+// startControl opens the database and the API. The loop does not run yet, but
+// the routes that were in force last are there for every node that asks: a
+// restart refuses nobody who was let in before.
+func (s *Server) startControl(ctx context.Context) (own link, err error) {
+	if s.store, err = store.Open(ctx, filepath.Join(s.config.StateDir, "postern.db")); err != nil {
+		return own, err
 	}
 	s.closers = append(s.closers, s.store.Close)
-	return ensureAdminToken(ctx, s.store, s.config.API.AdminTokenFile, time.Now())
+	if _, err := ensureToken(ctx, s.store, s.config.API.AdminTokenFile, "bootstrap", "bootstrap", postern.RoleAdmin, time.Now()); err != nil {
+		return own, err
+	}
+	if s.config.ownControl() {
+		if own.token, err = ensureToken(ctx, s.store, s.config.Node.TokenFile, "node", s.config.Node.ID, postern.RoleNode, time.Now()); err != nil {
+			return own, err
+		}
+	}
+	cloud, err := s.cloud()
+	if err != nil {
+		return own, err
+	}
+	hub := nodelink.NewHub()
+	rules := s.rules()
+	zones, err := s.startDNS(ctx)
+	if err != nil {
+		return own, err
+	}
+	s.loop = control.New(control.Config{
+		Platform: s.platform, Store: s.store, Cloud: cloud, Rules: rules, Resync: s.config.Resync, Settle: s.config.Settle,
+		Publish: hub.Publish, PublishZones: zones, Names: dnspublish.Checker{Servers: s.config.DNS.Servers},
+		Now: time.Now, Logger: s.options.Logger,
+	})
+	if err := s.loop.PublishStored(ctx); err != nil {
+		return own, err
+	}
+	handler := api.New(api.Config{
+		Platform: s.platform, Store: s.store, Cloud: cloud, Loop: s.loop, Hub: hub, Rules: rules, Now: time.Now,
+		Logger: s.options.Logger, Version: s.options.Version,
+	})
+	at, err := s.serveHTTP(ctx, "api", s.config.API.Listen.String(), handler, s.config.API.CertificateFile, s.config.API.KeyFile)
+	if err != nil {
+		return own, err
+	}
+	if s.config.ownControl() && s.config.API.CertificateFile != "" {
+		// The certificate is for the name that others know the API by; the
+		// node in this process needs none.
+		if at, err = s.serveHTTP(ctx, "own node's link", "127.0.0.1:0", handler, "", ""); err != nil {
+			return own, err
+		}
+	}
+	own.url = "http://" + at
+	return own, nil
+}
+
+func (s *Server) rules() plan.Rules {
+	c := s.config.Cutover
+	return plan.Rules{
+		Automatic: s.config.Approval == "policy", MissingGrace: 2 * s.config.Resync,
+		Cutover: plan.CutoverRules{
+			TTL: s.config.DNS.TTL, Observe: c.Observe, Window: c.Window, Clients: c.Clients, Drain: c.Drain, NodeSilence: c.NodeSilence,
+		},
+	}
+}
+
+// startDNS runs the nameserver, if this process has that role, and returns
+// what takes its zones.
+func (s *Server) startDNS(ctx context.Context) (func(postern.Zones), error) {
+	if !s.config.has(RoleDNS) {
+		return nil, nil //nolint:nilnil // no nameserver, so nobody takes zones
+	}
+	ns, err := nameserver.New(nameserver.Config{Listen: s.config.DNS.Listen, NegativeTTL: min(s.config.DNS.TTL, 30*time.Second), Logger: s.options.Logger, Registerer: s.registry})
+	if err != nil {
+		return nil, err
+	}
+	if err := ns.Start(ctx); err != nil {
+		return nil, fmt.Errorf("the nameserver: %w", err)
+	}
+	s.closers = append(s.closers, func() error { ns.Close(); return nil })
+	return func(z postern.Zones) {
+		if _, err := ns.Apply(z); err != nil {
+			s.options.Logger.Error("the zones were not taken; the ones in force stay", "revision", z.Revision, "error", err)
+		}
+	}, nil
+}
+
+// startIngress puts the routes in force that this node had last, whether or
+// not the control plane is there, and opens the doors.
+func (s *Server) startIngress(ctx context.Context, own link) error {
+	if err := s.makeDoors(); err != nil {
+		return err
+	}
+	if err := s.makeNode(own); err != nil {
+		return err
+	}
+	s.node.Restore()
+	return s.doors.open(ctx, s.fail)
 }
 
 func (s *Server) makeDoors() error {
@@ -145,7 +238,7 @@ func (s *Server) makeDoors() error {
 		out = f
 	}
 	var err error
-	s.doors, err = newDoors(s.config, s.platform, slog.New(slog.NewJSONHandler(out, nil)), s.options.Logger, s.registry)
+	s.doors, err = newDoors(s.config, s.platform, slog.New(slog.NewJSONHandler(out, nil)).With("node", s.config.Node.ID), s.options.Logger, s.registry)
 	return err
 }
 
@@ -170,8 +263,8 @@ func (s *Server) cloud() (*aws.Cloud, error) {
 }
 
 // serveHTTP listens before it returns, so that a port that is taken is an
-// error of the start.
-func (s *Server) serveHTTP(ctx context.Context, what, addr string, h http.Handler, cert, key string) error {
+// error of the start. It returns the address that it listens on.
+func (s *Server) serveHTTP(ctx context.Context, what, addr string, h http.Handler, cert, key string) (at string, err error) {
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
@@ -180,7 +273,7 @@ func (s *Server) serveHTTP(ctx context.Context, what, addr string, h http.Handle
 	if cert != "" {
 		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
-			return fmt.Errorf("the %s's certificate: %w", what, err)
+			return "", fmt.Errorf("the %s's certificate: %w", what, err)
 		}
 		srv.TLSConfig.Certificates = []tls.Certificate{pair}
 	}
@@ -192,21 +285,21 @@ func (s *Server) serveHTTP(ctx context.Context, what, addr string, h http.Handle
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
-		return fmt.Errorf("the %s: %w", what, err)
+		return "", fmt.Errorf("the %s: %w", what, err)
 	}
 	s.servers = append(s.servers, srv)
 	s.options.Logger.Info("listening", "what", what, "address", ln.Addr().String(), "tls", cert != "")
 	s.work.Go(func() {
+		serve := func() error { return srv.Serve(ln) }
 		if cert != "" {
-			err = srv.ServeTLS(ln, "", "")
-		} else {
-			err = srv.Serve(ln)
+			serve = func() error { return srv.ServeTLS(ln, "", "") }
 		}
+		err := serve()
 		if !errors.Is(err, http.ErrServerClosed) {
 			s.fail(fmt.Errorf("the %s: %w", what, err))
 		}
 	})
-	return nil
+	return ln.Addr().String(), nil
 }
 
 // fail ends the process for an error that leaves it useless.
@@ -224,11 +317,19 @@ func (s *Server) fail(err error) {
 func (s *Server) Failed() <-chan error { return s.failed }
 
 // Stop takes no more connections, lets the open ones end until the shutdown
-// timeout, and closes everything. It is safe before and after Start.
+// timeout, reports what arrived last, and closes everything. It is safe before
+// and after Start.
 func (s *Server) Stop() {
 	s.stop.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
 		defer cancel()
+		// The API outlives the doors: the last report may be for it.
+		if s.doors != nil {
+			s.doors.shutdown(ctx)
+		}
+		if s.stopNode != nil {
+			s.stopNode()
+		}
 		var closing sync.WaitGroup
 		for _, srv := range s.servers {
 			closing.Go(func() {
@@ -237,17 +338,11 @@ func (s *Server) Stop() {
 				}
 			})
 		}
-		if s.doors != nil {
-			closing.Go(func() { s.doors.shutdown(ctx) })
-		}
 		closing.Wait()
 		if s.cancel != nil {
 			s.cancel()
 		}
 		s.work.Wait()
-		if s.doors != nil && s.store != nil {
-			s.doors.flush(context.WithoutCancel(ctx), s.store, s.options.Logger)
-		}
 		for _, closer := range slices.Backward(s.closers) {
 			if err := closer(); err != nil {
 				s.options.Logger.Warn("could not close cleanly", "error", err)

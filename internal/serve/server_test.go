@@ -468,8 +468,8 @@ func TestCommandChecksAConfig(t *testing.T) {
 	if _, err := os.Stat(p.state); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a check opened the state: %v", err)
 	}
-	bad := write(t, "platfrom: immuta\n")
-	if _, err := run("--config", bad, "--check-config"); err == nil || !strings.Contains(err.Error(), bad+`:1:1: platfrom: unknown key; did you mean "platform"?`) {
+	bad := write(t, "platfor: immuta\n")
+	if _, err := run("--config", bad, "--check-config"); err == nil || !strings.Contains(err.Error(), bad+`:1:1: platfor: unknown key; did you mean "platform"?`) {
 		t.Errorf("a bad one: %v", err)
 	}
 	if _, err := run(); err == nil || !strings.Contains(err.Error(), "config") {

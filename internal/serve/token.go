@@ -17,28 +17,29 @@ import (
 	"github.com/postern-net/postern/internal/store"
 )
 
-// ensureAdminToken makes the token in the file good, and makes the file first
-// where there is none. The file is on disk before its hash is in the database,
-// so that a crash between the two leaves a token that the next start adopts.
-// A token that was revoked stays revoked.
-func ensureAdminToken(ctx context.Context, st *store.Store, path string, now time.Time) error {
-	secret, err := readSecret(path)
+// ensureToken makes the token in the file good, and makes the file first where
+// there is none. The file is on disk before its hash is in the database, so
+// that a crash between the two leaves a token that the next start adopts. A
+// token that was revoked stays revoked. kind says in the token's ID what it is
+// for.
+func ensureToken(ctx context.Context, st *store.Store, path, kind, name string, role postern.Role, now time.Time) (secret string, err error) {
+	secret, err = readSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if secret, err = newSecret(); err == nil {
 			err = writeSecret(path, secret)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("the admin token file: %w", err)
+		return "", fmt.Errorf("the %s token file: %w", role, err)
 	}
 	hash := sha256.Sum256([]byte(secret))
-	t := postern.Token{ID: "tok_bootstrap_" + base64.RawURLEncoding.EncodeToString(hash[:6]), Name: "bootstrap", Role: postern.RoleAdmin, CreatedAt: now}
-	return st.Update(ctx, func(tx *store.Tx) error {
+	t := postern.Token{ID: "tok_" + kind + "_" + base64.RawURLEncoding.EncodeToString(hash[:6]), Name: name, Role: role, CreatedAt: now}
+	return secret, st.Update(ctx, func(tx *store.Tx) error {
 		made, err := tx.CreateToken(t, hash[:])
 		if err != nil || !made {
 			return err
 		}
-		return tx.AppendEvent(postern.Event{At: now, Actor: "serve", Action: "token.created", Kind: "token", Subject: t.ID, Message: "admin token from " + filepath.Base(path)})
+		return tx.AppendEvent(postern.Event{At: now, Actor: "serve", Action: "token.created", Kind: "token", Subject: t.ID, Message: string(role) + " token from " + filepath.Base(path)})
 	})
 }
 

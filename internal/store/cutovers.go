@@ -142,7 +142,7 @@ func (t *Tx) ListProbes(tenant string) ([]postern.Probe, error) {
 // endpoint of the tenant's own organization; anybody else's proves nothing.
 func (t *Tx) seeProbe(a postern.ArrivalCount) error {
 	nonce, rest, ok := strings.Cut(a.ServerName, ".probe.")
-	if !ok || a.EndpointID == "" {
+	if !ok || a.EndpointID == "" || a.Listener != postern.ListenerPrivate {
 		return nil
 	}
 	tenant, _, _ := strings.Cut(rest, ".")

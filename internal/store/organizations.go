@@ -116,5 +116,10 @@ func (t *Tx) DeleteTenant(v postern.Tenant) error {
 		}
 	}
 	n, err := t.exec(`DELETE FROM tenants WHERE name = ? AND resource_version = ?`, v.Name, v.ResourceVersion)
-	return changed(n, err, "tenant", v.Name)
+	if err := changed(n, err, "tenant", v.Name); err != nil {
+		return err
+	}
+	// Its cutovers go with it: the next tenant of that name begins public.
+	_, err = t.exec(`DELETE FROM cutovers WHERE tenant = ?`, v.Name)
+	return err
 }

@@ -32,7 +32,7 @@ func (t *Tx) ListEvents(organization string, after int64, limit int) ([]postern.
 		after, organization, organization, limit)
 }
 
-const tokenColumns = `id, name, role, organization, expires_at, created_at`
+const tokenColumns = `id, name, role, organization, expires_at, created_at` //nolint:gosec // names of columns, not a credential
 
 func scanToken(r row) (v postern.Token, err error) {
 	var expires, created int64

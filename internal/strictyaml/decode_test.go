@@ -233,6 +233,54 @@ func TestDecodePanicsForATypeItHasNoRuleFor(t *testing.T) {
 	}
 }
 
+func TestEncodePanicsForATypeThatWouldLoseAddresses(t *testing.T) {
+	type inner struct {
+		A string     `yaml:"a"`
+		B netip.Addr `yaml:"b"`
+	}
+	for name, tt := range map[string]struct {
+		v     any
+		loses string
+	}{
+		"address": {struct {
+			A netip.Addr `yaml:"a,omitempty"`
+		}{}, "A of"},
+		"around it": {struct {
+			I inner `yaml:"i,omitempty"`
+		}{}, "I of"},
+		"omitzero": {struct {
+			A netip.Prefix `yaml:"a,omitzero"`
+		}{}, "A of"},
+		"below a list": {[]struct {
+			A netip.AddrPort `yaml:"a,omitempty"`
+		}{}, "A of"},
+		"behind a pointer": {&struct {
+			A netip.Addr `yaml:"a,omitempty"`
+		}{}, "A of"},
+		"kept": {inner{}, ""},
+		"a list of them": {struct {
+			A []netip.Addr `yaml:"a,omitempty"`
+		}{}, ""},
+		"tells its zero": {struct {
+			A time.Time `yaml:"a,omitempty"`
+		}{}, ""},
+		"other structures": {struct {
+			L lamp `yaml:"l,omitempty"`
+		}{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if p := recover(); (p != nil) != (tt.loses != "") || p != nil && !strings.Contains(fmt.Sprint(p), tt.loses) {
+					t.Errorf("recovered %v", p)
+				}
+			}()
+			if _, err := strictyaml.Encode(tt.v); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestLocate(t *testing.T) {
 	_, doc, err := decode(good)
 	if err != nil {

@@ -97,10 +97,10 @@ func (d *Document) Locate(err error) error {
 	return out
 }
 
-// Encode writes a value so that [Decode] reads an equal one back. A field of a
-// net/netip type must not be tagged omitempty: the YAML library takes it for
-// empty always, because its fields are unexported.
+// Encode writes a value so that [Decode] reads an equal one back. It panics for
+// a type that would lose something, see mustKeep.
 func Encode(v any) ([]byte, error) {
+	mustKeep(reflect.TypeOf(v))
 	b, err := yaml.MarshalWithOptions(v, yaml.Indent(2), yaml.IndentSequence(true))
 	if err != nil {
 		return nil, fmt.Errorf("write YAML: %w", err)

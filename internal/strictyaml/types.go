@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml"
 )
 
 var duration = reflect.TypeFor[time.Duration]()
@@ -39,6 +41,47 @@ func mustKnow(t reflect.Type) {
 	default:
 		panic(fmt.Sprintf("strictyaml: no rule to read %s", t))
 	}
+}
+
+// mustKeep panics for a type of which the YAML library would leave out more
+// than zero values: to its omitempty, a structure without exported fields, such
+// as an address of net/netip, is always empty, and so is one around it.
+func mustKeep(t reflect.Type) {
+	switch t.Kind() { //nolint:exhaustive // the others hold nothing
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		mustKeep(t.Elem())
+	case reflect.Struct:
+		if readsText(t) {
+			return
+		}
+		for f := range t.Fields() {
+			if keyOf(f) == "" {
+				continue
+			}
+			if _, option, _ := strings.Cut(f.Tag.Get("yaml"), ","); strings.HasPrefix(option, "omit") && takenForEmpty(f.Type) {
+				panic(fmt.Sprintf("strictyaml: %s of %s would be lost; remove %s", f.Name, t, option))
+			}
+			mustKeep(f.Type)
+		}
+	}
+}
+
+// takenForEmpty tells types that have values which the YAML library takes for
+// empty, and which are not zero.
+func takenForEmpty(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct || t.Implements(reflect.TypeFor[yaml.IsZeroer]()) {
+		return false
+	}
+	exported := false
+	for f := range t.Fields() {
+		if f.IsExported() {
+			exported = true
+			if takenForEmpty(f.Type) {
+				return true
+			}
+		}
+	}
+	return !exported
 }
 
 // readsText tells the types that are written as text and are no text.

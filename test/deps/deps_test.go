@@ -100,7 +100,7 @@ func TestCheck(t *testing.T) {
 		},
 		{
 			name:   "a library with a name that only begins alike",
-			change: func(p map[string]*deps.Package) { p[m+"/a"].Imports = []string{"lib.example/xyz"} },
+			change: func(p map[string]*deps.Package) { p[m+"/a"].Imports = append(p[m+"/a"].Imports, "lib.example/xyz") },
 			want:   []string{m + "/a imports lib.example/xyz, which its row does not allow"},
 		},
 		{
@@ -142,12 +142,24 @@ func TestCheck(t *testing.T) {
 			want:   []string{"rules: the room " + m + "/c is empty; remove its row"},
 		},
 		{
+			name:   "a permission that nothing needs",
+			change: func(p map[string]*deps.Package) { p[m+"/a"].Imports = []string{m, m + "/b"} },
+			want:   []string{"rules: the room " + m + "/a may import lib.example/x and does not; remove the line"},
+		},
+		{
+			name: "a permission that only a test or an inner package needs",
+			change: func(p map[string]*deps.Package) {
+				p[m+"/a"].Imports = []string{m + "/b"}
+				p[m+"/a/inner"].TestImports = []string{"lib.example/x"}
+			},
+		},
+		{
 			name:   "a reserved package in its room",
 			change: func(p map[string]*deps.Package) { p[m+"/c/within"].Imports = []string{"database/sql/driver"} },
 		},
 		{
 			name:   "a reserved package elsewhere",
-			change: func(p map[string]*deps.Package) { p[m+"/b"].Imports = []string{"database/sql"} },
+			change: func(p map[string]*deps.Package) { p[m+"/b"].Imports = append(p[m+"/b"].Imports, "database/sql") },
 			want:   []string{m + "/b imports database/sql, which is reserved for " + m + "/c (one store)"},
 		},
 		{

@@ -68,9 +68,9 @@ func owns(rel ...string) []string {
 var (
 	domain = Use{own(""), "the domain's words, rules and errors"}
 	wire   = Use{own("client"), "the wire types of the API"}
-	yaml   = Use{"github.com/goccy/go-yaml", "strict YAML with positions"}
+	strict = Use{own("internal/strictyaml"), "files that people write, read strictly"}
+	yaml   = Use{"github.com/goccy/go-yaml", "YAML with positions"}
 	meter  = Use{"github.com/prometheus/client_golang", "metrics, on a registry that the caller gives"}
 	sdk    = Use{"github.com/aws/aws-sdk-go-v2", "AWS's own client"}
 	smithy = Use{"github.com/aws/smithy-go", "the error types of AWS's own client"}
-	group  = Use{"golang.org/x/sync", "goroutines that end together"}
 )

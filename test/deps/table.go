@@ -9,15 +9,12 @@ func Project() Rules {
 
 func projectRooms() []Room {
 	rooms := []Room{
-		{Path: own(""), Job: "the domain: types, rules, typed errors", Uses: []Use{
-			{"golang.org/x/net/publicsuffix", "the public suffix list, by which private top-level domains are told"},
-		}},
+		{Path: own(""), Job: "the domain: types, rules, typed errors"},
 		{Path: own("client"), Job: "the Go client; owns the wire types of the API", Uses: []Use{domain}},
 		{Path: own("client/accountproof"), Job: "signs the proof that an organization holds an AWS account", Uses: []Use{
-			domain, wire, sdk, smithy,
+			domain, wire, sdk,
 		}},
 		{Path: own("backend"), Job: "middleware for the vendor's apps", Uses: []Use{
-			domain,
 			{own("internal/proxyproto"), "reads the header that ingress sends"},
 		}},
 		{Path: own("cmd/postern"), Job: "main: flags, signals, run", Uses: []Use{
@@ -25,8 +22,8 @@ func projectRooms() []Room {
 			{own("internal/serve"), "the server's command"},
 			{own("internal/sandbox"), "the sandbox's command"},
 			{own("internal/localaws"), "the stand-in's command"},
-			{"github.com/spf13/cobra", "commands"},
 		}},
+		{Path: own("docs"), Job: "the tests that hold the documents to the code"},
 		{Path: own("test/deps"), Job: "these rules"},
 		{Path: own("test/e2e"), Job: "the parts of the end-to-end suites that are in Go"},
 	}
@@ -37,27 +34,35 @@ func projectRooms() []Room {
 func dataPlaneRooms() []Room {
 	return []Room{
 		{Path: own("internal/proxyproto"), Job: "PROXY protocol v2, read and written", Uses: []Use{domain}},
-		{Path: own("internal/clienthello"), Job: "the server name of a TLS ClientHello", Uses: []Use{domain}},
+		{Path: own("internal/clienthello"), Job: "the server name of a TLS ClientHello"},
 		{Path: own("internal/relay"), Job: "the engine: accept, peek, dial, relay", Uses: []Use{
 			domain,
 			{own("internal/proxyproto"), "the header ahead of a connection"},
 			{own("internal/clienthello"), "the server name in it"},
-			{"golang.org/x/sys", "socket options that the standard library has no name for"},
-			group,
 		}},
 		{Path: own("internal/ingress"), Job: "matches endpoints and server names to routes", Uses: []Use{
 			domain,
 			{own("internal/proxyproto"), "what goes ahead to the backend"},
 			{own("internal/clienthello"), "the server name of an arrival"},
 			{own("internal/relay"), "the engine that asks it"},
-			meter, group,
+			meter,
+		}},
+		{Path: own("internal/nodelink"), Job: "route tables down to the nodes, what they saw up", Uses: []Use{domain, wire}},
+		{Path: own("internal/nameserver"), Job: "authoritative DNS for the platform's zones", Uses: []Use{
+			domain, meter,
+			{"github.com/miekg/dns", "messages and listeners"},
+		}},
+		{Path: own("internal/isolation"), Job: "asks backends for another host than the one admitted", Uses: []Use{
+			domain,
+			{own("internal/proxyproto"), "the header that ingress would send"},
 		}},
 	}
 }
 
 func controlPlaneRooms() []Room {
 	return []Room{
-		{Path: own("internal/platformfile"), Job: "the platform's file", Uses: []Use{domain, yaml}},
+		{Path: own("internal/strictyaml"), Job: "reads the files that people write, strictly and with lines", Uses: []Use{domain, yaml}},
+		{Path: own("internal/platformfile"), Job: "the platform's file", Uses: []Use{domain, strict}},
 		{Path: own("internal/plan"), Job: "pure planning, per object", Uses: []Use{domain}},
 		{Path: own("internal/store"), Job: "what is acknowledged, in one schema over database/sql", Uses: []Use{
 			domain,
@@ -68,22 +73,25 @@ func controlPlaneRooms() []Room {
 			domain, wire,
 			{own("internal/store"), "what it answers from"},
 			{own("internal/plan"), "what dry_run returns"},
+			{own("internal/nodelink"), "the messages that it streams to nodes"},
 			{"github.com/danielgtaylor/huma/v2", "OpenAPI 3.1 and RFC 9457 on net/http"},
-			meter,
 		}},
 		{Path: own("internal/control"), Job: "the loop: observe, plan, apply", Uses: []Use{
-			domain, wire,
+			domain,
 			{own("internal/store"), "the desired state"},
 			{own("internal/plan"), "what to do"},
-			meter, group,
 		}},
 		{Path: own("internal/aws"), Job: "the cloud adapter", Uses: []Use{
 			domain, wire,
 			{own("client/accountproof"), "the fixed parts of the request that it rebuilds"},
-			sdk, smithy, group,
+			sdk, smithy,
+		}},
+		{Path: own("internal/dnspublish"), Job: "what the zones' servers really answer", Uses: []Use{
+			domain,
+			{"github.com/miekg/dns", "queries to each server"},
 		}},
 		{Path: own("internal/localaws"), Job: "the stand-in for AWS, with a real data path", Uses: []Use{
-			domain, sdk, smithy, yaml, group,
+			domain, strict, sdk, smithy,
 			{own("internal/proxyproto"), "the header that AWS sends"},
 			{"github.com/miekg/dns", "the resolver of each VPC"},
 			{"github.com/spf13/cobra", "its command"},
@@ -94,11 +102,10 @@ func controlPlaneRooms() []Room {
 			{own("client/accountproof"), "account prove"},
 			{own("internal/platformfile"), "platform show and validate"},
 			{"github.com/spf13/cobra", "commands"},
-			{"github.com/spf13/pflag", "cobra's flags"},
 			{"github.com/mattn/go-isatty", "asks before a deletion only where somebody can answer"},
 		}},
 		{Path: own("internal/serve"), Job: "wires roles into one process", Uses: []Use{
-			domain, wire, yaml, meter, group,
+			domain, wire, strict, meter,
 			{own("internal/platformfile"), "the platform to serve"},
 			{own("internal/store"), "role control"},
 			{own("internal/plan"), "role control"},
@@ -107,17 +114,18 @@ func controlPlaneRooms() []Room {
 			{own("internal/aws"), "role control"},
 			{own("internal/relay"), "role ingress"},
 			{own("internal/ingress"), "role ingress"},
+			{own("internal/nodelink"), "routes to the nodes, and what they saw back"},
+			{own("internal/nameserver"), "role dns"},
+			{own("internal/isolation"), "role ingress: whether its backends keep tenants apart"},
+			{own("internal/dnspublish"), "what a cutover waits for"},
 			{"github.com/spf13/cobra", "its command"},
 			{"golang.org/x/sys", "the lock on the state folder"},
 		}},
 		{Path: own("internal/sandbox"), Job: "the whole world on one machine", Uses: []Use{
-			domain, wire, sdk, smithy, yaml, meter, group,
+			domain, wire, strict, sdk, smithy,
 			{own("client/accountproof"), "a customer's proof"},
 			{own("backend"), "the platform's apps"},
 			{own("internal/serve"), "the product, as it is served"},
-			{own("internal/aws"), "the product, as it is served"},
-			{own("internal/api"), "the product, as it is served"},
-			{own("internal/store"), "the product, as it is served"},
 			{own("internal/localaws"), "the cloud"},
 			{own("internal/platformfile"), "the platform"},
 			{own("internal/proxyproto"), "forged headers, to see them refused"},
@@ -138,8 +146,6 @@ func testLibraries() []Use {
 		{"github.com/prometheus/client_golang", "registries to look into"},
 		{"github.com/aws/aws-sdk-go-v2", "the stand-in, driven as a customer drives AWS"},
 		{"github.com/aws/smithy-go", "the error codes that AWS's client tells"},
-		{"golang.org/x/sync", "goroutines that end together"},
-		{"golang.org/x/sys", "socket options"},
 	}
 }
 
@@ -155,6 +161,11 @@ func projectFences() []Fence {
 			From:  dataPlane,
 			Never: owns("internal/store", "internal/plan", "internal/api", "internal/aws", "internal/control", "internal/localaws", "internal/cli", "client"),
 			Why:   "a node serves what it last knew with the control plane gone, and cannot reach past its routes",
+		},
+		{
+			From:  owns("internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish"),
+			Never: owns("internal/store", "internal/plan", "internal/api", "internal/aws", "internal/control", "internal/localaws", "internal/cli"),
+			Why:   "what a node runs, or a customer's resolver asks, has no way to the state or the cloud",
 		},
 		{
 			From:  owns("internal/plan"),
@@ -189,7 +200,8 @@ func projectFences() []Fence {
 		{
 			From: append(owns(
 				"client", "backend", "internal/cli", "internal/api", "internal/store", "internal/plan", "internal/control",
-				"internal/aws", "internal/localaws", "internal/platformfile",
+				"internal/aws", "internal/localaws", "internal/platformfile", "internal/strictyaml",
+				"internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish",
 			), dataPlane...),
 			Never: owns("internal/serve", "internal/sandbox"),
 			Why:   "only the processes' entrances see everything",
@@ -204,6 +216,7 @@ func projectReserved() []Reserved {
 			For:  owns("internal/aws", "internal/localaws", "client/accountproof", "internal/sandbox"),
 			Why:  "one adapter speaks to the cloud; the others sign a proof or play the cloud and its customers",
 		},
+		{Path: "github.com/goccy/go-yaml", For: owns("internal/strictyaml"), Why: "one package guards the YAML library, which panics at some files"},
 		{Path: "database/sql", For: owns("internal/store"), Why: "one package knows the schema"},
 		{Path: "os/exec", For: owns("internal/sandbox", "cmd/postern"), Why: "the product runs no other program"},
 	}

@@ -25,9 +25,10 @@ import (
 // far fewer.
 const kills = 20
 
-// TestKill kills `postern serve` at random moments while a driver writes. The
-// stand-in for AWS and the driver live on. Whatever the API acknowledged must
-// exist afterwards, and the story must pass on what is left.
+// TestKill kills `postern serve` at random moments while a driver writes: the
+// control plane or one of its nodes, each a process of its own. The stand-in
+// for AWS and the driver live on. Whatever the API acknowledged must exist
+// afterwards, and the story must pass on what is left.
 func TestKill(t *testing.T) {
 	if os.Getenv("POSTERN_E2E") == "" {
 		t.Skip("kills a server twenty times; run it with `make e2e`")
@@ -43,11 +44,11 @@ func TestKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	server := &child{t: t, binary: binary, log: log}
+	servers := &children{t: t, binary: binary, log: log}
 	var anyPort uint16
 	world, err := sandbox.Start(t.Context(), sandbox.Options{
 		StateDir: dir, Platform: p, HTTPSPort: &anyPort, DNSPort: &anyPort,
-		Logger: slog.New(slog.NewTextHandler(log, nil)), Serve: server.serve,
+		Logger: slog.New(slog.NewTextHandler(log, nil)), Serve: servers.serve,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -67,16 +68,24 @@ func TestKill(t *testing.T) {
 	for n := range 4 {
 		drivers.Go(func() { drive(driving, t, newClient(t, f), j, n) })
 	}
+	admins := []string{f.API.AdminURL}
+	for _, n := range f.Nodes {
+		admins = append(admins, n.AdminURL)
+	}
+	killed := map[string]int{}
 	for n := range kills {
 		pause := time.Duration(rand.IntN(700)) * time.Millisecond // at any moment, the start included
 		wait(t, pause)
-		server.kill()
-		server.start()
+		victim := servers.any()
+		victim.kill()
+		victim.start()
+		killed[filepath.Base(victim.config)]++
 		if n%5 == 4 {
-			server.awaitReady(f.API.AdminURL)
+			awaitReady(t, admins)
 		}
 	}
-	server.awaitReady(f.API.AdminURL)
+	t.Logf("killed: %v", killed)
+	awaitReady(t, admins)
 	stopDriving()
 	drivers.Wait()
 
@@ -194,17 +203,17 @@ func (j *journal) missing(t *testing.T, c *client.Client) (lost []string, total 
 	return lost, total
 }
 
-// child is `postern serve` as a process of its own.
-type child struct {
-	t              *testing.T
-	binary, config string
-	log            *os.File
-	mu             sync.Mutex
-	cmd            *exec.Cmd
+// children are the processes of a sandbox: the control plane and its nodes.
+type children struct {
+	t      *testing.T
+	binary string
+	log    *os.File
+	all    []*child
 }
 
-func (c *child) serve(_ context.Context, config string) (func(), error) {
-	c.config = config
+func (cs *children) serve(_ context.Context, config string) (func(), error) {
+	c := &child{t: cs.t, binary: cs.binary, config: config, log: cs.log}
+	cs.all = append(cs.all, c)
 	c.start()
 	return func() {
 		c.mu.Lock()
@@ -212,6 +221,18 @@ func (c *child) serve(_ context.Context, config string) (func(), error) {
 		_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		_ = c.cmd.Wait()
 	}, nil
+}
+
+// any is a random one.
+func (cs *children) any() *child { return cs.all[rand.IntN(len(cs.all))] }
+
+// child is `postern serve` as a process of its own.
+type child struct {
+	t              *testing.T
+	binary, config string
+	log            *os.File
+	mu             sync.Mutex
+	cmd            *exec.Cmd
 }
 
 func (c *child) start() {
@@ -233,17 +254,22 @@ func (c *child) kill() {
 	_ = c.cmd.Wait() // "signal: killed"
 }
 
-func (c *child) awaitReady(admin string) {
-	c.t.Helper()
+// awaitReady waits until every process says that it can do its work.
+func awaitReady(t *testing.T, admins []string) {
+	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
-	for time.Now().Before(deadline) {
-		if out, err := exec.CommandContext(c.t.Context(), "curl", "-fsS", "-m", "2", admin+"/readyz").CombinedOutput(); err == nil {
-			return
-		} else if wait(c.t, 50*time.Millisecond); time.Until(deadline) < 0 {
-			c.t.Fatalf("the server did not get ready: %s", out)
+	for _, admin := range admins {
+		for {
+			out, err := exec.CommandContext(t.Context(), "curl", "-fsS", "-m", "2", admin+"/readyz").CombinedOutput()
+			if err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s did not get ready: %s", admin, out)
+			}
+			wait(t, 50*time.Millisecond)
 		}
 	}
-	c.t.Fatal("the server did not get ready")
 }
 
 func build(t *testing.T) string {

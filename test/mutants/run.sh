@@ -11,6 +11,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 limit=180 # seconds for one run of the story, which needs a tenth of that
+lanes=2   # side by side, because a story mostly waits: one is built while another plays
 
 shopt -s nullglob
 patches=()
@@ -24,22 +25,38 @@ if [ ${#patches[@]} -eq 0 ]; then
 fi
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+groups=() # process groups of the lanes
+finish() {
+	local g
+	for g in "${groups[@]}"; do kill -- "-$g" 2>/dev/null || true; done
+	wait
+	rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# apply, build and story work in a lane's directory, $lane: the tree, the
+# program, and what a run leaves behind.
+lane=$work/0
+mkdir -p "$lane/tree"
 # What is committed or could be: neither ignored files nor the repository itself.
-mkdir "$work/tree"
-(cd "$root" && git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --ignore-failed-read -cf -) 2>/dev/null | tar -xf - -C "$work/tree"
+(cd "$root" && git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --ignore-failed-read -cf -) 2>/dev/null | tar -xf - -C "$lane/tree"
 
 # git apply looks for a repository around the tree, and would then skip files.
-apply() { GIT_CEILING_DIRECTORIES=$work git -C "$work/tree" apply "$@"; }
-build() { (cd "$work/tree" && CGO_ENABLED=0 go build -trimpath -o "$work/postern" ./cmd/postern); }
+apply() { GIT_CEILING_DIRECTORIES=$work git -C "$lane/tree" apply --whitespace=nowarn "$@"; }
+build() { (cd "$lane/tree" && CGO_ENABLED=0 go build -trimpath -ldflags=-w -o "$lane/postern" ./cmd/postern); }
 
 # story plays the story: its steps go to steps, as "ok NAME" and "failed NAME"
-# lines; prints the exit code.
+# lines, and what was wrong to detail; prints the exit code. Any free ports do, so
+# that it disturbs nobody. One may be taken in the moment between: what did not
+# begin is begun once more.
 story() {
-	local rc=0
-	timeout "$limit" "$work/postern" sandbox --check -o json --state-dir "$work/state" >"$work/out" 2>"$work/err" || rc=$?
-	rm -rf "$work/state"
-	python3 - "$work/out" >"$work/steps" <<'PY'
+	local rc
+	for _ in 1 2; do
+		rc=0
+		timeout --foreground "$limit" "$lane/postern" sandbox --check -o json --state-dir "$lane/state" --https-port 0 --dns-port 0 >"$lane/out" 2>"$lane/err" || rc=$?
+		rm -rf "$lane/state"
+		python3 - "$lane/out" >"$lane/steps" 2>"$lane/detail" <<'PY'
 import json, sys
 for line in open(sys.argv[1], encoding="utf-8"):
     try:
@@ -47,8 +64,12 @@ for line in open(sys.argv[1], encoding="utf-8"):
     except ValueError:
         continue
     if isinstance(step, dict) and "name" in step and "passed" in step:
-        print("ok" if step.get("passed") else "failed", step["name"])
+        print("ok" if step["passed"] else "failed", step["name"])
+        if not step["passed"]:
+            print(step.get("detail", ""), file=sys.stderr)
 PY
+		[ ! -s "$lane/steps" ] || break
+	done
 	echo "$rc"
 }
 
@@ -64,41 +85,58 @@ judge() {
 		return
 	fi
 	grep -qxF "ok $step" "$work/baseline" || { echo "the story has no step '$step'"; return; }
-	apply --whitespace=nowarn "$1" 2>"$work/err" || { echo "does not apply: $(head -n 1 "$work/err")"; return; }
-	if ! build 2>"$work/err"; then
-		echo "does not build: $(head -n 3 "$work/err" | tr '\n' ' ')"
+	apply "$1" 2>"$lane/err" || { echo "does not apply: $(head -n 1 "$lane/err")"; return; }
+	if ! build 2>"$lane/err"; then
+		echo "does not build: $(head -n 3 "$lane/err" | tr '\n' ' ')"
 	else
 		rc=$(story)
-		first=$(sed -n 's/^failed //p' "$work/steps" | head -n 1)
+		first=$(sed -n 's/^failed //p' "$lane/steps" | head -n 1)
 		if [ "$rc" = 0 ]; then
 			echo "SURVIVED: the story noticed nothing"
 		elif [ "$rc" != 1 ] || [ -z "$first" ]; then
-			echo "exit code $rc, first failed step '${first:-none}': $(tail -n 1 "$work/err")"
+			echo "exit code $rc, first failed step '${first:-none}': $(tail -n 1 "$lane/err")"
 		elif [ "$first" != "$step" ]; then
-			echo "failed first at '$first', not at '$step'"
+			echo "failed first at '$first', not at '$step': $(head -n 1 "$lane/detail")"
 		fi
 	fi
-	apply --whitespace=nowarn --reverse "$1"
+	apply --reverse "$1"
+}
+
+# work_off judges the patches that no other lane has taken.
+work_off() {
+	local p name from verdict caught
+	for p in "${patches[@]}"; do
+		name=${p##*/}
+		mkdir "$work/taken-$name" 2>/dev/null || continue
+		from=$SECONDS verdict=$(judge "$p")
+		printf '%-34s %5s s  %s\n' "${name%.patch}" $((SECONDS - from)) "${verdict:-caught at $(header step "$p"): $(head -n 1 "$lane/detail")}"
+		[ -n "$verdict" ] || touch "$work/caught-$name"
+	done
 }
 
 started=$SECONDS
 build
-if [ "$(story)" != 0 ] || [ ! -s "$work/steps" ]; then
-	cat "$work/out" "$work/err" >&2
+if [ "$(story)" != 0 ] || [ ! -s "$lane/steps" ]; then
+	cat "$lane/out" "$lane/err" >&2
 	echo "mutants: the story fails without any mutant, or prints no steps; mend that first" >&2
 	exit 1
 fi
-cp "$work/steps" "$work/baseline"
+cp "$lane/steps" "$work/baseline"
 printf '%-34s %5s s  %s\n' "unchanged" $((SECONDS - started)) "$(wc -l <"$work/baseline") steps, all good"
 
-survivors=0
-for p in "${patches[@]}"; do
-	from=$SECONDS verdict=$(judge "$p") name=${p##*/} caught="caught at '$(header step "$p")'"
-	printf '%-34s %5s s  %s\n' "${name%.patch}" $((SECONDS - from)) "${verdict:-$caught}"
-	[ -z "$verdict" ] || survivors=$((survivors + 1))
+for ((i = 1; i < lanes; i++)); do mkdir "$work/$i" && cp -r "$work/0/tree" "$work/$i/tree"; done
+set -m # a process group for each lane, so that none outlives this script
+for ((i = 0; i < lanes; i++)); do
+	lane=$work/$i work_off &
+	groups+=($!)
 done
-if [ $survivors -gt 0 ]; then
-	echo "mutants: $survivors of ${#patches[@]} were not caught where they should be" >&2
+set +m
+wait
+
+# Counted by what was caught, so that a lane that died is no success.
+caught=("$work"/caught-*)
+if [ ${#caught[@]} -lt ${#patches[@]} ]; then
+	echo "mutants: $((${#patches[@]} - ${#caught[@]})) of ${#patches[@]} were not caught where they should be" >&2
 	exit 1
 fi
 echo "mutants: ${#patches[@]} caught in $((SECONDS - started)) s"

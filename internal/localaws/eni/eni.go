@@ -30,7 +30,9 @@ const DefaultDialTimeout = 3 * time.Second
 type Config struct {
 	Addr    netip.AddrPort
 	Targets []netip.AddrPort // tried in turn, each connection starting at the next one
-	Source  netip.Addr       // the load balancer node's address; zero: the system chooses
+	// Registered tells whether a target takes new connections; nil: all do.
+	Registered func(target netip.AddrPort) bool
+	Source     netip.Addr // the load balancer node's address; zero: the system chooses
 	// Admit is asked once for each new connection; refused ones are reset
 	// and never seen by a target. It must not block.
 	Admit func(client netip.AddrPort) bool
@@ -167,7 +169,11 @@ func (l *Listener) dial() (*net.TCPConn, error) {
 	first := int(l.next.Add(1)-1) % n
 	var errs []error
 	for i := range n {
-		c, err := d.DialContext(l.ctx, "tcp", l.cfg.Targets[(first+i)%n].String())
+		target := l.cfg.Targets[(first+i)%n]
+		if l.cfg.Registered != nil && !l.cfg.Registered(target) {
+			continue
+		}
+		c, err := d.DialContext(l.ctx, "tcp", target.String())
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -177,6 +183,9 @@ func (l *Listener) dial() (*net.TCPConn, error) {
 			return tcp, nil
 		}
 		errs = append(errs, c.Close())
+	}
+	if len(errs) == 0 {
+		return nil, errors.New("no target is registered")
 	}
 	return nil, errors.Join(errs...)
 }

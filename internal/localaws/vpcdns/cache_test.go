@@ -82,7 +82,9 @@ func newPublicZone(t *testing.T) *publicZone {
 		if err := srv.Shutdown(); err != nil {
 			t.Error(err)
 		}
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 	z.addr = netip.MustParseAddrPort(pc.LocalAddr().String())
 	return z

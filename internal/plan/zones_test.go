@@ -1,0 +1,98 @@
+package plan_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/plan"
+)
+
+func records(ttl uint32, kind string, values ...string) (out []postern.Record) {
+	for _, v := range values {
+		out = append(out, postern.Record{Type: kind, TTL: ttl, Value: v})
+	}
+	return out
+}
+
+// What the public DNS says, and whom the ingress lets in, per phase.
+func TestZonesAndRoutesPerPhase(t *testing.T) {
+	const host, link = "example.hosted.example.com", "example.privatelink.example.com"
+	public, alias := records(60, "A", "192.0.2.10", "192.0.2.11"), records(60, "CNAME", link)
+	enforced, until := noon.Add(-time.Minute), noon.Add(time.Minute)
+	for phase, want := range map[postern.CutoverPhase]struct {
+		hosted, link []postern.Record
+		public       bool
+	}{
+		"":                          {public, nil, true},
+		postern.CutoverRehearsing:   {alias, public, true},
+		postern.CutoverEnforcing:    {alias, public, false},
+		postern.CutoverWithdrawing:  {alias, nil, false},
+		postern.CutoverComplete:     {alias, nil, false},
+		postern.CutoverRolledBack:   {public, nil, true},
+		postern.CutoverPhase("new"): {alias, nil, true}, // a phase that nobody knows refuses nobody
+	} {
+		t.Run(string(phase), func(t *testing.T) {
+			d := plan.Desired{Tenants: []postern.Tenant{
+				{Name: "example", Organization: "a", Region: "us-east-1"}, {Name: "other", Organization: "b", Region: "us-east-1"},
+			}}
+			if phase != "" {
+				d.Cutovers = []postern.Cutover{{Tenant: "example", Phase: phase, EnforcedAt: enforced, DrainUntil: until}}
+			}
+			z := plan.CompileZones(publicPlatform(), d, time.Minute)
+			other := map[string][]postern.Record{"other.hosted.example.com": public}
+			hosted, privatelink := map[string][]postern.Record{host: want.hosted}, map[string][]postern.Record{}
+			for k, v := range other {
+				hosted[k] = v // nobody's cutover concerns another tenant
+			}
+			if want.link != nil {
+				privatelink[link] = want.link
+			}
+			if diff := cmp.Diff(postern.Zones{Zones: map[string]postern.Zone{
+				"hosted.example.com": {Records: hosted}, "privatelink.example.com": {Records: privatelink},
+			}}, z); diff != "" {
+				t.Errorf("zones: %s", diff)
+			}
+			if err := z.Validate(); err != nil {
+				t.Error(err)
+			}
+			r := plan.Compile(publicPlatform(), d)
+			h := postern.Host{Tenant: "example", Organization: "a", Public: want.public, Backends: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:443")}}
+			if !want.public {
+				h.Drain = postern.Drain{Before: enforced, Until: until}
+			}
+			if diff := cmp.Diff(h, r.Hosts[host], cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+				t.Errorf("route: %s", diff)
+			}
+			if !r.Hosts["other.hosted.example.com"].Public {
+				t.Error("another tenant is refused publicly")
+			}
+		})
+	}
+}
+
+func TestZonesWithoutAPublicSide(t *testing.T) {
+	d := plan.Desired{Tenants: []postern.Tenant{{Name: "example", Region: "us-west-2"}, {Name: "gone", Region: "sa-east-1"}}}
+	z := plan.CompileZones(publicPlatform(), d, time.Minute)
+	if err := z.Validate(); err != nil {
+		t.Error(err)
+	}
+	for apex, zone := range z.Zones {
+		if len(zone.Records) > 0 {
+			t.Errorf("%s: %v", apex, zone.Records)
+		}
+	}
+}
+
+// A TTL below a second would be none at all.
+func TestZonesHaveATTL(t *testing.T) {
+	for d, want := range map[time.Duration]uint32{0: 1, time.Millisecond: 1, time.Second: 1, 90 * time.Second: 90} {
+		hosted, _ := plan.TenantRecords(publicPlatform(), postern.Tenant{Name: "example", Region: "us-east-1"}, nil, d)
+		if hosted[0].TTL != want {
+			t.Errorf("%v: %d s", d, hosted[0].TTL)
+		}
+	}
+}
