@@ -73,6 +73,14 @@ type Cutover struct {
 // Accepts tells whether a blocker was acknowledged by its name.
 func (c Cutover) Accepts(blocker string) bool { return slices.Contains(c.Acknowledged, blocker) }
 
+// CutoverExists is the refusal of a second cutover of a tenant.
+func CutoverExists(tenant string) *Error {
+	return &Error{
+		Code: CodeConflict, Field: "tenant", Value: tenant, Message: "the tenant has a cutover already",
+		Fix: "see it with `postern cutover status " + tenant + "`; roll it back to begin anew",
+	}
+}
+
 // The conditions of a [Cutover].
 const (
 	DNSPublished      ConditionType = "DNSPublished"      // the zones' servers answer what the phase wants

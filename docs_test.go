@@ -42,7 +42,10 @@ func TestConditionsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []postern.ConditionType{postern.AccountProven, postern.Approved, postern.Connected, postern.Ready} {
+	for _, c := range []postern.ConditionType{
+		postern.AccountProven, postern.Approved, postern.Connected, postern.Ready,
+		postern.DNSPublished, postern.PrivateTraffic, postern.PublicClients, postern.NodesAcknowledged,
+	} {
 		if !strings.Contains(string(b), "\n## "+string(c)+"\n") {
 			t.Errorf("docs/conditions.md has no section %s", c)
 		}

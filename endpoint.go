@@ -32,7 +32,7 @@ func EndpointStates() []EndpointState {
 
 // Approval is a decision on a claim.
 type Approval struct {
-	By string    // "policy", or the name of the operator's token
+	By string    // "policy", or the name of the operator's token, which cannot be "policy"
 	At time.Time // zero: nobody decided yet
 }
 

@@ -2,6 +2,7 @@ package postern
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -37,11 +38,18 @@ type Token struct {
 	CreatedAt    time.Time
 }
 
+// reservedTokens are actors of Postern's own: in events and approvals they
+// must not be anybody else's name.
+var reservedTokens = []string{"bootstrap", "loop", "policy", "serve"}
+
 // Validate reports every problem of the token at once.
 func (t Token) Validate(now time.Time) error {
 	var es Errors
 	if t.Name == "" || len(t.Name) > 100 {
 		es.Add(Invalid("spec.name", "", "not between 1 and 100 bytes", "name who or what will use the token"))
+	}
+	if slices.Contains(reservedTokens, strings.ToLower(strings.TrimSpace(t.Name))) {
+		es.Add(Invalid("spec.name", t.Name, "a name of Postern's own", "choose another name"))
 	}
 	if !slices.Contains(Roles(), t.Role) {
 		es.Add(Invalid("spec.role", string(t.Role), "no such role", "use admin, operator, organization-admin, organization-viewer or node"))

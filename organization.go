@@ -69,6 +69,15 @@ type Account struct {
 	ResourceVersion int64
 }
 
+// AddedPrincipal records that Postern put a principal on a service's
+// allow-list, or is about to. What is on a list without such a record was put
+// there by hand.
+type AddedPrincipal struct {
+	ServiceID   string    // vpce-svc-…
+	Principal   string    // an ARN
+	AbsentSince time.Time // since when it is neither wanted nor listed; zero while it is either
+}
+
 // Challenge is what a proof of an account must be bound to.
 type Challenge struct {
 	Nonce        string // 256 bits, base64url; good for one attempt

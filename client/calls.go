@@ -63,10 +63,13 @@ func (c *Client) CreateChallenge(ctx context.Context, organization string) (Chal
 	return post[Challenge](ctx, c, "/v1/account-challenges", nil, ChallengeRequest{Organization: organization})
 }
 
-// ProveAccount ends it.
+// ProveAccount ends it. A challenge is good for one attempt that AWS answered:
+// where sending a proof again finds it spent, the error is the first attempt's.
 func (c *Client) ProveAccount(ctx context.Context, p Proof) (Account, error) {
-	return post[Account](ctx, c, "/v1/accounts", nil, p)
+	return post[Account](ctx, c, pathAccounts, nil, p)
 }
+
+const pathAccounts = "/v1/accounts"
 
 // Accounts lists an organization's, or with "" all that the caller sees.
 func (c *Client) Accounts(ctx context.Context, organization string) ([]Account, error) {
@@ -164,13 +167,20 @@ func isLoopback(host string) bool {
 	return err == nil && a.IsLoopback()
 }
 
-// UpdateEndpoint changes which tenants a claimed endpoint may reach; none: all
-// of the organization's in the segment.
+// UpdateEndpoint names the tenants that a claimed endpoint may reach, at least
+// one.
 func (c *Client) UpdateEndpoint(ctx context.Context, id string, tenants []string) (Endpoint, error) {
-	if tenants == nil {
-		tenants = []string{}
-	}
+	return c.updateEndpoint(ctx, id, EndpointUpdate{Tenants: tenants})
+}
+
+// UpdateEndpointAllTenants lets a claimed endpoint reach all that its
+// organization has in the segment, now and later.
+func (c *Client) UpdateEndpointAllTenants(ctx context.Context, id string) (Endpoint, error) {
+	return c.updateEndpoint(ctx, id, EndpointUpdate{AllTenants: true})
+}
+
+func (c *Client) updateEndpoint(ctx context.Context, id string, u EndpointUpdate) (Endpoint, error) {
 	var out Endpoint
-	err := c.call(ctx, http.MethodPatch, "/v1/endpoints/"+url.PathEscape(id), nil, EndpointUpdate{Tenants: tenants}, &out)
+	err := c.call(ctx, http.MethodPatch, "/v1/endpoints/"+url.PathEscape(id), nil, u, &out)
 	return out, err
 }

@@ -69,6 +69,8 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Error is a refusal by the API.
 type Error struct {
 	Problem
+	// RetryAfter is how long the API asks to wait; 0: it does not say.
+	RetryAfter time.Duration
 }
 
 // Error renders the problem for people: one line a field problem.
@@ -129,7 +131,11 @@ func (c *Client) call(ctx context.Context, method, path string, q url.Values, in
 	var last error
 	for n := range attempts {
 		if n > 0 {
-			if err := pause(ctx, time.Duration(n)*300*time.Millisecond); err != nil {
+			wait := retryIn(n, last)
+			if wait > maxWait {
+				return last
+			}
+			if err := pause(ctx, wait); err != nil {
 				return err
 			}
 		}
@@ -137,12 +143,35 @@ func (c *Client) call(ctx context.Context, method, path string, q url.Values, in
 		if n > 0 && method == http.MethodDelete && HasCode(err, "not_found") {
 			return nil // an attempt before did it, and its answer was lost
 		}
+		if n > 0 && method == http.MethodPost && path == pathAccounts && spent(err) {
+			return fmt.Errorf("%w; the challenge is spent: ask for a new one and sign that", last)
+		}
 		if err == nil || !retry || ctx.Err() != nil {
 			return err
 		}
 		last = err
 	}
 	return last
+}
+
+// maxWait bounds how long a call waits because the API asks it to; whoever has
+// to wait longer is told so.
+const maxWait = 5 * time.Second
+
+// retryIn is how long to wait before an attempt.
+func retryIn(attempt int, last error) time.Duration {
+	wait := time.Duration(attempt) * 300 * time.Millisecond
+	var e *Error
+	if errors.As(last, &e) {
+		wait = max(wait, e.RetryAfter)
+	}
+	return wait
+}
+
+// spent tells whether a proof was refused because its challenge was used.
+func spent(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Code() == "invalid" && slices.ContainsFunc(e.Errors, func(f FieldProblem) bool { return f.Field == "nonce" })
 }
 
 func (c *Client) attempt(ctx context.Context, method, path string, q url.Values, header http.Header, body []byte, out any) (retry bool, err error) {
@@ -196,6 +225,9 @@ func problemOf(resp *http.Response) error {
 			Type: "urn:postern:problem:internal", Status: resp.StatusCode, Title: resp.Status,
 			Detail: "the server answered " + resp.Status + " and not as Postern's API does; check the address",
 		}
+	}
+	if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
+		e.RetryAfter = time.Duration(s) * time.Second
 	}
 	return e
 }

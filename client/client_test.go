@@ -359,18 +359,19 @@ func TestEveryCallHasARoute(t *testing.T) {
 		"ClaimEndpoints": func() error {
 			return discard(c.ClaimEndpoints(ctx, client.Claim{Organization: id, VPCEndpointIDs: []string{id}}, true))
 		},
-		"Endpoints":       func() error { return discard(c.Endpoints(ctx, id, "ready")) },
-		"Endpoint":        func() error { return discard(c.Endpoint(ctx, id)) },
-		"UpdateEndpoint":  func() error { return discard(c.UpdateEndpoint(ctx, id, nil)) },
-		"ApproveEndpoint": func() error { return discard(c.ApproveEndpoint(ctx, id)) },
-		"DeleteEndpoint":  func() error { return c.DeleteEndpoint(ctx, id) },
-		"Connections":     func() error { return discard(c.Connections(ctx, id, &yes)) },
-		"Denials":         func() error { return discard(c.Denials(ctx, id)) },
-		"Events":          func() error { return discard(c.Events(ctx, id, 3)) },
-		"Tokens":          func() error { return discard(c.Tokens(ctx)) },
-		"CreateToken":     func() error { return discard(c.CreateToken(ctx, client.TokenSpec{Name: "x", Role: "node"})) },
-		"DeleteToken":     func() error { return c.DeleteToken(ctx, id) },
-		"Plan":            func() error { return discard(c.Plan(ctx)) },
+		"Endpoints":                func() error { return discard(c.Endpoints(ctx, id, "ready")) },
+		"Endpoint":                 func() error { return discard(c.Endpoint(ctx, id)) },
+		"UpdateEndpoint":           func() error { return discard(c.UpdateEndpoint(ctx, id, nil)) },
+		"UpdateEndpointAllTenants": func() error { return discard(c.UpdateEndpointAllTenants(ctx, id)) },
+		"ApproveEndpoint":          func() error { return discard(c.ApproveEndpoint(ctx, id)) },
+		"DeleteEndpoint":           func() error { return c.DeleteEndpoint(ctx, id) },
+		"Connections":              func() error { return discard(c.Connections(ctx, id, &yes)) },
+		"Denials":                  func() error { return discard(c.Denials(ctx, id)) },
+		"Events":                   func() error { return discard(c.Events(ctx, id, 3)) },
+		"Tokens":                   func() error { return discard(c.Tokens(ctx)) },
+		"CreateToken":              func() error { return discard(c.CreateToken(ctx, client.TokenSpec{Name: "x", Role: "node"})) },
+		"DeleteToken":              func() error { return c.DeleteToken(ctx, id) },
+		"Plan":                     func() error { return discard(c.Plan(ctx)) },
 	} {
 		err := call()
 		var e *client.Error

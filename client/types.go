@@ -243,7 +243,9 @@ type FieldProblem struct {
 	Fix     string `json:"fix,omitempty"`
 }
 
-// EndpointUpdate changes which tenants a claimed endpoint may reach.
+// EndpointUpdate changes which tenants a claimed endpoint may reach: those
+// named, or all. It says one of the two.
 type EndpointUpdate struct {
-	Tenants []string `json:"tenants" doc:"Empty: all of the organization's in the segment"`
+	Tenants    []string `json:"tenants,omitempty" doc:"At least one, unless all_tenants is true"`
+	AllTenants bool     `json:"all_tenants,omitempty" doc:"All of the organization's in the segment, now and later"`
 }

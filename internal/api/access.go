@@ -115,13 +115,20 @@ type spec struct {
 	status                    int
 	roles                     []postern.Role
 	maxBody                   int64 // bytes; 0: the framework's, 1 MiB
+	paced                     bool  // costs calls at AWS: limited for each token
 }
 
 // route registers an operation: authorized before anything of it is read, with
 // errors as problem documents.
 func route[I, O any](s *Server, sp spec, fn func(context.Context, postern.Identity, *I) (*O, error)) {
 	huma.Register(s.api, s.operation(sp), func(ctx context.Context, in *I) (*O, error) {
-		out, err := fn(ctx, identityOf(ctx), in)
+		id := identityOf(ctx)
+		if sp.paced {
+			if err := s.pacer.take(id.TokenID); err != nil {
+				return nil, s.problem(ctx, err)
+			}
+		}
+		out, err := fn(ctx, id, in)
 		if err != nil {
 			return nil, s.problem(ctx, err)
 		}
@@ -137,11 +144,15 @@ func (s *Server) operation(sp spec) huma.Operation {
 	if sp.status == 0 {
 		sp.status = http.StatusOK
 	}
+	errs := []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict}
+	if sp.paced {
+		errs = append(errs, http.StatusTooManyRequests)
+	}
 	return huma.Operation{
 		OperationID: sp.id, Method: sp.method, Path: sp.path, Summary: sp.summary, DefaultStatus: sp.status,
 		Description: "Roles: " + roleNames(sp.roles) + ".",
 		Security:    []map[string][]string{{"token": {}}},
 		Middlewares: huma.Middlewares{s.authorize(sp.roles)}, MaxBodyBytes: sp.maxBody,
-		Errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict},
+		Errors: errs,
 	}
 }

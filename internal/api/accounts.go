@@ -14,8 +14,8 @@ import (
 )
 
 func (s *Server) accountRoutes() {
-	route(s, spec{id: "create-account-challenge", method: http.MethodPost, path: "/v1/account-challenges", roles: accountOwners, status: http.StatusCreated, summary: "Start the proof of an AWS account"}, s.createChallenge)
-	route(s, spec{id: "prove-account", method: http.MethodPost, path: "/v1/accounts", roles: accountOwners, status: http.StatusCreated, summary: "Prove an AWS account by a signed STS GetCallerIdentity request"}, s.proveAccount)
+	route(s, spec{id: "create-account-challenge", method: http.MethodPost, path: "/v1/account-challenges", roles: accountOwners, paced: true, status: http.StatusCreated, summary: "Start the proof of an AWS account"}, s.createChallenge)
+	route(s, spec{id: "prove-account", method: http.MethodPost, path: "/v1/accounts", roles: accountOwners, paced: true, status: http.StatusCreated, summary: "Prove an AWS account by a signed STS GetCallerIdentity request"}, s.proveAccount)
 	route(s, spec{id: "list-accounts", method: http.MethodGet, path: "/v1/accounts", roles: readers, summary: "List proven accounts"}, s.listAccounts)
 	route(s, spec{id: "get-account", method: http.MethodGet, path: "/v1/accounts/{id}", roles: readers, summary: "Get a proven account"}, s.getAccount)
 	route(s, spec{id: "delete-account", method: http.MethodDelete, path: "/v1/accounts/{id}", roles: accountOwners, status: http.StatusNoContent, summary: "Take an account, its endpoints and its principal off the platform"}, s.deleteAccount)
@@ -67,7 +67,7 @@ func (s *Server) proveAccount(ctx context.Context, id postern.Identity, in *stru
 		return nil, err
 	}
 	caller, err := s.Cloud.CallerIdentity(ctx, in.Body, c.Binding(s.Platform.Name))
-	if err != nil && postern.CodeOf(err) == postern.CodeUnavailable {
+	if code := postern.CodeOf(err); err != nil && (code == postern.CodeUnavailable || code == postern.CodeThrottled) {
 		// STS said nothing about the proof, so that it may be sent again.
 		back := s.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.CreateChallenge(c, s.Now()) })
 		return nil, errors.Join(err, back)

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -26,8 +27,9 @@ import (
 
 // Cloud is what requests need of AWS.
 type Cloud interface {
-	// Connection looks an endpoint up in a service; false: it is not there.
-	Connection(ctx context.Context, svc postern.ServiceRef, endpointID string) (postern.Connection, bool, error)
+	// FindConnections looks endpoints up in a service, all at once; what is not
+	// there is not in the answer.
+	FindConnections(ctx context.Context, svc postern.ServiceRef, endpointIDs []string) (map[string]postern.Connection, error)
 	// CallerIdentity has STS say who signed a proof that is bound to binding.
 	CallerIdentity(ctx context.Context, p client.Proof, binding string) (postern.Caller, error)
 }
@@ -53,6 +55,7 @@ type Config struct {
 	Loop     Loop
 	Hub      Hub
 	Rules    plan.Rules
+	Pace     Pace // of proofs and claims
 	Now      func() time.Time
 	Logger   *slog.Logger
 	Version  string
@@ -64,6 +67,7 @@ type Server struct {
 	mux    *http.ServeMux
 	api    huma.API
 	routes []Route
+	pacer  *pacer
 }
 
 // Route is one operation and who may call it.
@@ -74,7 +78,7 @@ type Route struct {
 
 // New registers every route.
 func New(c Config) *Server {
-	s := &Server{Config: c, mux: http.NewServeMux()}
+	s := &Server{Config: c, mux: http.NewServeMux(), pacer: newPacer(c.Pace, c.Now)}
 	hc := huma.DefaultConfig("Postern", c.Version)
 	hc.Info.Description = "Private access to a SaaS platform over AWS PrivateLink. Errors are problem documents (RFC 9457) with a stable type."
 	hc.CreateHooks = nil // no $schema in bodies
@@ -129,7 +133,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.Logger.Log(r.Context(), requestLevel(r, sw.status), "request", "request_id", id, "method", r.Method, "path", r.URL.Path, "status", sw.status, "duration", time.Since(start))
 	}()
+	// net/url drops what it cannot read of a query: a filter or a page token
+	// that was mistyped must not widen the answer.
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+		writeProblem(r.Context(), sw, problemOf(malformedQuery(r.URL.RawQuery)))
+		return
+	}
 	s.mux.ServeHTTP(sw, r)
+}
+
+// malformedQuery names the first parameter that cannot be read.
+func malformedQuery(raw string) *postern.Error {
+	for pair := range strings.SplitSeq(raw, "&") {
+		if _, err := url.ParseQuery(pair); err != nil {
+			name, value, _ := strings.Cut(pair, "=")
+			return postern.Invalid(name, value, "not encoded as a query is", "encode the value as a URL's query does (percent-encoding)")
+		}
+	}
+	return postern.Invalid("", "", "the query cannot be read", "encode it as a URL's query (percent-encoding)")
 }
 
 // requestLevel is that of a request in the log. Nodes report every second;

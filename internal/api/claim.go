@@ -3,9 +3,11 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
@@ -19,11 +21,19 @@ type claimInput struct {
 	Body   client.Claim
 }
 
+// claimRequest is all that makes two claims the same request: a dry run is not
+// the claim that it tries.
+type claimRequest struct {
+	Claim  client.Claim
+	DryRun bool
+}
+
 // claimEndpoints checks a claim against the organization and AWS, reports all
 // that is wrong with it at once, and stores all of its endpoints or none. The
 // loop checks everything again before it accepts anything.
 func (s *Server) claimEndpoints(ctx context.Context, id postern.Identity, in *claimInput) (*body[client.ClaimResult], error) {
-	if done, found, err := answered[client.ClaimResult](ctx, s, id, in.IdempotencyKey, in.Body); err != nil || found {
+	request := claimRequest{Claim: in.Body, DryRun: in.DryRun}
+	if done, found, err := answered[client.ClaimResult](ctx, s, id, in.IdempotencyKey, request); err != nil || found {
 		return &body[client.ClaimResult]{done}, err
 	}
 	claim := postern.Claim{Organization: in.Body.Organization, Endpoints: in.Body.VPCEndpointIDs, Tenants: in.Body.Tenants}
@@ -45,7 +55,7 @@ func (s *Server) claimEndpoints(ctx context.Context, id postern.Identity, in *cl
 	if in.DryRun {
 		return &body[client.ClaimResult]{s.previewClaim(endpoints, known, found)}, nil
 	}
-	out, err := once(ctx, s, id, in.IdempotencyKey, in.Body, func(tx *store.Tx) (client.ClaimResult, error) {
+	out, err := once(ctx, s, id, in.IdempotencyKey, request, func(tx *store.Tx) (client.ClaimResult, error) {
 		return s.storeClaim(tx, id, endpoints, known)
 	})
 	return &body[client.ClaimResult]{out}, err
@@ -80,7 +90,7 @@ func (s *Server) known(ctx context.Context, id postern.Identity, organization st
 }
 
 // findConnections looks the endpoints up: in what AWS listed last, then, for
-// one that was just created, at AWS itself.
+// those that were just created, at AWS itself.
 func (s *Server) findConnections(ctx context.Context, ids []string) (map[string]postern.Connection, error) {
 	found := map[string]postern.Connection{}
 	for _, c := range s.Loop.Connections() {
@@ -88,45 +98,49 @@ func (s *Server) findConnections(ctx context.Context, ids []string) (map[string]
 			found[c.EndpointID] = c
 		}
 	}
-	for _, endpoint := range ids {
-		if _, ok := found[endpoint]; ok {
-			continue
-		}
-		c, ok, err := s.lookUp(ctx, endpoint)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			found[endpoint] = c
-		}
+	missing := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(ids))), func(id string) bool {
+		_, ok := found[id]
+		return ok
+	})
+	if len(missing) == 0 {
+		return found, nil
 	}
-	return found, nil
+	listed, err := s.lookUp(ctx, missing)
+	maps.Copy(found, listed)
+	return found, err
 }
 
-// lookUp asks every service for one endpoint, side by side.
-func (s *Server) lookUp(ctx context.Context, endpoint string) (found postern.Connection, ok bool, err error) {
+// lookUpTimeout bounds the look at AWS that a claim waits for.
+const lookUpTimeout = 10 * time.Second
+
+// lookUp asks every service for endpoints, side by side, with one question
+// each. A service that does not answer matters only to what was found nowhere
+// else.
+func (s *Server) lookUp(ctx context.Context, ids []string) (map[string]postern.Connection, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
+	var failed error
+	found := map[string]postern.Connection{}
 	for _, segment := range s.Platform.Segments {
 		for _, r := range segment.Regions {
 			wg.Go(func() {
-				c, here, lookErr := s.Cloud.Connection(ctx, r.Service(), endpoint)
+				here, err := s.Cloud.FindConnections(ctx, r.Service(), ids)
 				mu.Lock()
 				defer mu.Unlock()
-				switch {
-				case lookErr != nil:
-					err = lookErr
-				case here:
-					found, ok = c, true
+				maps.Copy(found, here)
+				if err != nil {
+					failed = err
 				}
 			})
 		}
 	}
 	wg.Wait()
-	if ok {
-		return found, true, nil
+	if len(found) == len(ids) {
+		return found, nil
 	}
-	return found, false, err
+	return found, failed
 }
 
 // planClaim decides for each endpoint what it would reach, and finds

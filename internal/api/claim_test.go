@@ -190,10 +190,10 @@ type meanwhile struct {
 	happens func()
 }
 
-func (c meanwhile) Connection(ctx context.Context, svc postern.ServiceRef, id string) (postern.Connection, bool, error) {
-	found, ok, err := c.Cloud.Connection(ctx, svc, id)
+func (c meanwhile) FindConnections(ctx context.Context, svc postern.ServiceRef, ids []string) (map[string]postern.Connection, error) {
+	found, err := c.Cloud.FindConnections(ctx, svc, ids)
 	c.happens()
-	return found, ok, err
+	return found, err
 }
 
 // What a claim rests on is looked at again when it is stored.
@@ -261,14 +261,21 @@ func TestEndpointLife(t *testing.T) {
 	if diff := cmp.Diff([]string{"example-dev.hosted.example.com"}, e.Status.Hostnames); diff != "" {
 		t.Error(diff)
 	}
-	e = must[client.Endpoint](w, "example", "PATCH", "/v1/endpoints/"+id, client.EndpointUpdate{Tenants: []string{}})
+	for what, body := range map[string]string{
+		"no list": `{}`, "null": `{"tenants":null}`, "an empty list": `{"tenants":[]}`, "not all": `{"all_tenants":false}`, "both": `{"tenants":["example"],"all_tenants":true}`,
+	} {
+		if p := w.refused(http.StatusBadRequest, "invalid", "example", "PATCH", "/v1/endpoints/"+id, body); !strings.HasSuffix(p.Errors[0].Field, "tenants") || p.Errors[0].Fix == "" {
+			t.Errorf("%s: %+v", what, p.Errors)
+		}
+	}
+	e = must[client.Endpoint](w, "example", "PATCH", "/v1/endpoints/"+id, client.EndpointUpdate{AllTenants: true})
 	if diff := cmp.Diff([]string{"example-dev.hosted.example.com", "example.hosted.example.com"}, e.Status.Hostnames); diff != "" {
 		t.Error(diff)
 	}
 
 	must[struct{}](w, "example", "DELETE", "/v1/endpoints/"+id, nil)
 	must[struct{}](w, "example", "DELETE", "/v1/endpoints/"+id, nil) // again, while it is going
-	w.refused(http.StatusConflict, "conflict", "example", "PATCH", "/v1/endpoints/"+id, client.EndpointUpdate{Tenants: []string{}})
+	w.refused(http.StatusConflict, "conflict", "example", "PATCH", "/v1/endpoints/"+id, client.EndpointUpdate{AllTenants: true})
 	w.refused(http.StatusConflict, "conflict", "operator", "POST", "/v1/endpoints/"+id+"/approve", nil)
 	if got := must[client.Endpoint](w, "example", "GET", "/v1/endpoints/"+id, nil).Status; got.State != "removing" || len(got.Hostnames) > 0 {
 		t.Errorf("%+v", got)

@@ -65,14 +65,7 @@ func (s *Server) preflight(ctx context.Context, id postern.Identity, in *ByID) (
 	if err != nil {
 		return nil, err
 	}
-	var current postern.Cutover
-	err = s.Store.View(ctx, func(tx *store.Tx) error {
-		current, err = tx.FindCurrentCutover(t.Name)
-		if postern.CodeOf(err) == postern.CodeNotFound {
-			return nil
-		}
-		return err
-	})
+	current, err := s.currentCutover(ctx, t.Name)
 	out := &body[client.Page[client.Blocker]]{client.Page[client.Blocker]{Items: []client.Blocker{}}}
 	for _, b := range blockers {
 		out.Body.Items = append(out.Body.Items, client.Blocker{
@@ -80,6 +73,18 @@ func (s *Server) preflight(ctx context.Context, id postern.Identity, in *ByID) (
 		})
 	}
 	return out, err
+}
+
+// currentCutover is a tenant's that counts, or the zero value.
+func (s *Server) currentCutover(ctx context.Context, tenant string) (c postern.Cutover, err error) {
+	err = s.Store.View(ctx, func(tx *store.Tx) error {
+		c, err = tx.FindCurrentCutover(tenant)
+		if postern.CodeOf(err) == postern.CodeNotFound {
+			return nil
+		}
+		return err
+	})
+	return c, err
 }
 
 func blocks(b postern.Blocker) string {
@@ -117,22 +122,18 @@ func (s *Server) startCutover(ctx context.Context, id postern.Identity, in *stru
 	if err != nil {
 		return nil, err
 	}
-	blockers, err := s.Loop.Preflight(ctx, t.Name)
-	if err != nil {
-		return nil, err
-	}
-	var es postern.Errors
-	for _, b := range plan.AgainstStart(blockers, in.Body.Acknowledged) {
-		es.Add(blocked(b))
-	}
-	if err := es.Err(); err != nil {
+	if err := s.mayStart(ctx, t.Name, in.Body.Acknowledged); err != nil {
 		return nil, err
 	}
 	c := postern.Cutover{
 		ID: "cut_" + strings.ToLower(rand.Text()[:16]), Tenant: t.Name, Organization: t.Organization, Phase: postern.CutoverRehearsing,
-		Acknowledged: in.Body.Acknowledged, StartedBy: id.Name, StartedAt: s.Now(),
+		StartedBy: id.Name, StartedAt: s.Now(),
 	}
+	accept(&c, in.Body.Acknowledged)
 	out, err := once(ctx, s, id, in.IdempotencyKey, in.Body, func(tx *store.Tx) (client.Cutover, error) {
+		if _, err := s.seenTenant(tx, id, t.Name); err != nil {
+			return client.Cutover{}, err // it was deleted meanwhile
+		}
 		made, err := tx.CreateCutover(c)
 		if err != nil {
 			return client.Cutover{}, err
@@ -140,6 +141,36 @@ func (s *Server) startCutover(ctx context.Context, id postern.Identity, in *stru
 		return wireCutover(made), s.event(tx, id, "cutover.started", "cutover", c.ID, c.Organization, "tenant "+c.Tenant+": the rehearsal begins; accepted: "+namesOr(c.Acknowledged, "nothing"))
 	})
 	return &body[client.Cutover]{out}, err
+}
+
+// mayStart refuses a cutover of a tenant that has one, or that something stands
+// against.
+func (s *Server) mayStart(ctx context.Context, tenant string, acknowledged []string) error {
+	current, err := s.currentCutover(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	if current.ID != "" {
+		return postern.CutoverExists(tenant)
+	}
+	blockers, err := s.Loop.Preflight(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	var es postern.Errors
+	for _, b := range plan.AgainstStart(blockers, acknowledged) {
+		es.Add(blocked(b))
+	}
+	return es.Err()
+}
+
+// accept adds names to those that a cutover accepts, each once.
+func accept(c *postern.Cutover, names []string) {
+	for _, n := range names {
+		if !c.Accepts(n) {
+			c.Acknowledged = append(c.Acknowledged, n)
+		}
+	}
 }
 
 func blocked(b postern.Blocker) *postern.Error {
@@ -236,11 +267,7 @@ func (s *Server) acknowledgeCutover(ctx context.Context, id postern.Identity, in
 		return nil, err
 	}
 	return s.changeCutover(ctx, id, in.ID, in.IfMatch, func(c *postern.Cutover) (string, string, error) {
-		for _, b := range in.Body.Blockers {
-			if !c.Accepts(b) {
-				c.Acknowledged = append(c.Acknowledged, b)
-			}
-		}
+		accept(c, in.Body.Blockers)
 		return "cutover.acknowledged", "accepted: " + strings.Join(in.Body.Blockers, ", "), nil
 	})
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func (s *Server) endpointRoutes() {
-	route(s, spec{id: "claim-endpoints", method: http.MethodPost, path: "/v1/endpoint-claims", roles: writers, status: http.StatusCreated, summary: "Ask for private access: all endpoint IDs and tenants at once"}, s.claimEndpoints)
+	route(s, spec{id: "claim-endpoints", method: http.MethodPost, path: "/v1/endpoint-claims", roles: writers, paced: true, status: http.StatusCreated, summary: "Ask for private access: all endpoint IDs and tenants at once"}, s.claimEndpoints)
 	route(s, spec{id: "list-endpoints", method: http.MethodGet, path: "/v1/endpoints", roles: readers, summary: "List claimed endpoints"}, s.listEndpoints)
 	route(s, spec{id: "get-endpoint", method: http.MethodGet, path: "/v1/endpoints/{id}", roles: readers, summary: "Get a claimed endpoint"}, s.getEndpoint)
 	route(s, spec{id: "update-endpoint", method: http.MethodPatch, path: "/v1/endpoints/{id}", roles: writers, summary: "Change which tenants an endpoint may reach"}, s.updateEndpoint)
@@ -117,6 +117,9 @@ func changeable(tx *store.Tx, id postern.Identity, endpoint string, m IfMatch) (
 	return e, nil
 }
 
+// updateEndpoint changes which tenants an endpoint may reach. Where operators
+// decide, they decided on the tenants too: what widens an endpoint waits for
+// them anew, what narrows it does not.
 func (s *Server) updateEndpoint(ctx context.Context, id postern.Identity, in *struct {
 	ByID
 	IfMatch
@@ -129,6 +132,9 @@ func (s *Server) updateEndpoint(ctx context.Context, id postern.Identity, in *st
 		if err != nil {
 			return err
 		}
+		if err := checkUpdate(in.Body); err != nil {
+			return err
+		}
 		tenants, err := tx.ListTenants(e.Organization, store.Page{})
 		if err != nil {
 			return err
@@ -136,14 +142,54 @@ func (s *Server) updateEndpoint(ctx context.Context, id postern.Identity, in *st
 		if err := s.checkTenants(in.Body.Tenants, tenants, e.ServiceRegion); err != nil {
 			return err
 		}
-		if e, err = tx.SetEndpointTenants(e, in.Body.Tenants); err != nil {
+		wanted := slices.Sorted(slices.Values(in.Body.Tenants))
+		if slices.Equal(wanted, e.Tenants) {
+			return s.answerEndpoint(tx, e, out)
+		}
+		again := !s.Rules.Automatic && !e.Approval.At.IsZero() && widens(e.Tenants, wanted)
+		if again {
+			e.Approval = postern.Approval{}
+			if e.State == postern.EndpointReady || e.State == postern.EndpointPending || e.State == postern.EndpointPendingAcceptance {
+				e.State = postern.EndpointRequested
+			}
+		}
+		if e, err = tx.SetEndpointTenants(e, wanted); err != nil {
 			return err
 		}
 		if err := s.event(tx, id, "endpoint.tenants", "endpoint", e.ID, e.Organization, "may reach "+tenantNames(e.Tenants)); err != nil {
 			return err
 		}
+		if again {
+			if err := s.event(tx, id, "endpoint.approval-ended", "endpoint", e.ID, e.Organization, "may reach more than was approved, and waits for approval again"); err != nil {
+				return err
+			}
+		}
 		return s.answerEndpoint(tx, e, out)
 	})
+}
+
+// checkUpdate refuses what names no tenant without saying that all are meant:
+// a client that lost its list must not open an endpoint to every tenant.
+func checkUpdate(u client.EndpointUpdate) error {
+	switch {
+	case len(u.Tenants) == 0 && !u.AllTenants:
+		return postern.Invalid("tenants", "", "names no tenant", `name the tenants that it may reach, or send "all_tenants": true for all of the segment, now and later`)
+	case len(u.Tenants) > 0 && u.AllTenants:
+		return postern.Invalid("all_tenants", "true", "goes not together with named tenants", "send one of the two")
+	}
+	return nil
+}
+
+// widens tells whether an endpoint that may reach the tenants of before may
+// reach more with those of after; none named are all of the segment.
+func widens(before, after []string) bool {
+	switch {
+	case len(before) == 0:
+		return false
+	case len(after) == 0:
+		return true
+	}
+	return slices.ContainsFunc(after, func(t string) bool { return !slices.Contains(before, t) })
 }
 
 func (s *Server) approveEndpoint(ctx context.Context, id postern.Identity, in *struct {

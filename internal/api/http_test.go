@@ -62,6 +62,10 @@ func TestMalformedRequestsAreProblemsToo(t *testing.T) {
 		{"a page size of 0", "GET", "/v1/tenants?page_size=0", nil, "", 422, "invalid", "page_size"},
 		{"a page size of 1001", "GET", "/v1/tenants?page_size=1001", nil, "", 422, "invalid", "page_size"},
 		{"a bad page token", "GET", "/v1/tenants?page_token=%21", nil, "", 400, "invalid", "page_token"},
+		{"a page token that is no query", "GET", "/v1/tenants?page_token=%%%", nil, "", 400, "invalid", "page_token"},
+		{"a page token of a record that is no query", "GET", "/v1/events?page_size=2&page_token=%zz", nil, "", 400, "invalid", "page_token"},
+		{"a filter that is no query", "GET", "/v1/endpoints?organization=%", nil, "", 400, "invalid", "organization"},
+		{"a token named as Postern's policy", "POST", "/v1/tokens", `{"spec":{"name":" Policy","role":"operator"}}`, "", 400, "invalid", "spec.name"},
 		{"another list's page token", "GET", "/v1/events?page_token=YWJj", nil, "", 400, "invalid", "page_token"},
 		{"an unknown state", "GET", "/v1/endpoints?state=fine", nil, "", 400, "invalid", "state"},
 		{"an unsupported region", "GET", "/v1/regions?region=us-east-2", nil, "", 400, "invalid", "region"},
@@ -180,10 +184,14 @@ func TestChangesAreConditional(t *testing.T) {
 			t.Errorf("%s %s: %+v", c.method, c.path, p.Errors)
 		}
 	}
-	for _, good := range []string{`"2"`, `W/"3"`, "*"} {
-		if a := w.send("example", "PATCH", path, body, "If-Match: "+good); a.status != http.StatusOK {
-			t.Errorf("If-Match %s: %d %s", good, a.status, a.body)
+	n := len(w.events())
+	for _, good := range []string{`"2"`, `W/"2"`, "*"} {
+		if a := w.send("example", "PATCH", path, body, "If-Match: "+good); a.status != http.StatusOK || a.header.Get("ETag") != `"2"` {
+			t.Errorf("If-Match %s: %d %v %s", good, a.status, a.header, a.body)
 		}
+	}
+	if len(w.events()) != n {
+		t.Error("what changes nothing is recorded")
 	}
 }
 

@@ -194,8 +194,10 @@ func TestOperatorsFenceNodes(t *testing.T) {
 		method, path string
 		body         any
 	}{
-		{"POST", registrations, registration("boot-one", 1)}, {"POST", registrations, registration("boot-two", 1)},
-		{"POST", reports, report}, {"GET", routes + "boot-one", nil},
+		{"POST", registrations, registration("boot-one", 1)},
+		{"POST", registrations, registration("boot-two", 1)},
+		{"POST", reports, report},
+		{"GET", routes + "boot-one", nil},
 	} {
 		if p := w.refused(http.StatusConflict, "conflict", "node", r.method, r.path, r.body); p.Errors[0].Field != "fenced" || !strings.Contains(p.Detail, "by operator") {
 			t.Errorf("%s %s: %+v", r.method, r.path, p)

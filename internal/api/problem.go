@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -16,7 +17,18 @@ import (
 const problemType = "application/problem+json"
 
 // problem is an error as HTTP shows it.
-type problem struct{ client.Problem }
+type problem struct {
+	client.Problem
+	retryAfter int // seconds; 0: not said
+}
+
+// GetHeaders are what goes with the document.
+func (p *problem) GetHeaders() http.Header {
+	if p.retryAfter == 0 {
+		return nil
+	}
+	return http.Header{"Retry-After": {strconv.Itoa(p.retryAfter)}}
+}
 
 // Error is the problem's title.
 func (p *problem) Error() string { return p.Title }
@@ -56,8 +68,19 @@ var kinds = map[postern.Code]struct {
 func (s *Server) problem(ctx context.Context, err error) *problem {
 	p := s.problemFor(ctx, err)
 	p.RequestID = requestIDOf(ctx)
+	if p.Status == http.StatusTooManyRequests {
+		p.retryAfter = throttledFor
+		var e *tooFastError
+		if errors.As(err, &e) {
+			p.retryAfter = e.seconds()
+		}
+	}
 	return p
 }
+
+// throttledFor is when to come again, in seconds, after AWS throttled a call;
+// it does not say so itself.
+const throttledFor = 5
 
 func (s *Server) problemFor(ctx context.Context, err error) *problem {
 	var es postern.Errors
@@ -87,7 +110,7 @@ func problemOf(es ...*postern.Error) *problem {
 	if !ok {
 		code, k = postern.CodeInternal, kinds[postern.CodeInternal]
 	}
-	p := &problem{client.Problem{Type: "urn:postern:problem:" + string(code), Title: k.title, Status: k.status, Detail: postern.Errors(es).Error()}}
+	p := &problem{Problem: client.Problem{Type: "urn:postern:problem:" + string(code), Title: k.title, Status: k.status, Detail: postern.Errors(es).Error()}}
 	for _, e := range es {
 		p.Errors = append(p.Errors, client.FieldProblem{Field: e.Field, Value: e.Value, Message: e.Message, Fix: e.Fix})
 	}

@@ -87,7 +87,7 @@ type Paging struct {
 // page asks the store for one row more than fits, to know whether there is a
 // next page.
 func (p Paging) page() (store.Page, error) {
-	b, err := base64.RawURLEncoding.DecodeString(p.PageToken)
+	b, err := base64.RawURLEncoding.Strict().DecodeString(p.PageToken)
 	if err != nil {
 		return store.Page{}, postern.Invalid("page_token", p.PageToken, "not a page token", "use next_page_token of the page before, unchanged")
 	}

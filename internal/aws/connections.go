@@ -29,17 +29,18 @@ func (c *Cloud) Connections(ctx context.Context, svc postern.ServiceRef) ([]post
 	return c.describe(ctx, svc, nil)
 }
 
-// Connection finds one endpoint's connection to a service; false: AWS lists
-// none, with the same reservation as for [Cloud.Connections].
-func (c *Cloud) Connection(ctx context.Context, svc postern.ServiceRef, endpointID string) (postern.Connection, bool, error) {
-	if e := postern.CheckVPCEndpointID("vpc_endpoint_id", endpointID); e != nil {
-		return postern.Connection{}, false, e
+// FindConnections finds the connections of some endpoints to a service, by
+// endpoint ID, in one listing for every hundred: what AWS does not list is not
+// in it, with the same reservation as for [Cloud.Connections].
+func (c *Cloud) FindConnections(ctx context.Context, svc postern.ServiceRef, endpointIDs []string) (map[string]postern.Connection, error) {
+	var es postern.Errors
+	for _, id := range endpointIDs {
+		es.Add(postern.CheckVPCEndpointID("vpc_endpoint_id", id))
 	}
-	cs, err := c.describeIDs(ctx, svc, []string{endpointID})
-	if err != nil || len(cs) == 0 {
-		return postern.Connection{}, false, err
+	if err := es.Err(); err != nil {
+		return nil, err
 	}
-	return cs[endpointID], true, nil
+	return c.describeIDs(ctx, svc, endpointIDs)
 }
 
 // describeIDs finds the connections of some endpoints, by endpoint ID. The

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/aws"
 )
 
 const (
@@ -61,10 +62,23 @@ func TestStatesAreNormalized(t *testing.T) {
 	}
 }
 
-func TestConnection(t *testing.T) {
+func TestFindConnections(t *testing.T) {
+	find := func(t *testing.T, cloud *aws.Cloud, id string) (postern.Connection, bool, error) {
+		t.Helper()
+		found, err := cloud.FindConnections(t.Context(), service, []string{id})
+		c, ok := found[id]
+		return c, ok, err
+	}
+	t.Run("many in one call", func(t *testing.T) {
+		cloud, w := newWire(t, map[string][]reply{describe: {listing("", one+" available", two+" pending")}})
+		found, err := cloud.FindConnections(t.Context(), service, []string{one, two})
+		if err != nil || len(found) != 2 || found[two].State != "pending" || len(w.sent(describe)) != 1 {
+			t.Errorf("found %+v, %v, in %d calls", found, err, len(w.sent(describe)))
+		}
+	})
 	t.Run("found by the filter", func(t *testing.T) {
 		cloud, w := newWire(t, map[string][]reply{describe: {listing("", one+" available")}})
-		got, ok, err := cloud.Connection(t.Context(), service, one)
+		got, ok, err := find(t, cloud, one)
 		if err != nil || !ok || got.EndpointID != one {
 			t.Fatalf("got %+v, %v, %v", got, ok, err)
 		}
@@ -74,19 +88,19 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("absent", func(t *testing.T) {
 		cloud, _ := newWire(t, map[string][]reply{describe: {listing("")}})
-		if got, ok, err := cloud.Connection(t.Context(), service, one); err != nil || ok {
+		if got, ok, err := find(t, cloud, one); err != nil || ok {
 			t.Errorf("got %+v, %v, %v", got, ok, err)
 		}
 	})
 	t.Run("a filter that does nothing finds nobody else's", func(t *testing.T) {
 		cloud, _ := newWire(t, map[string][]reply{describe: {listing("", two+" available")}})
-		if got, ok, err := cloud.Connection(t.Context(), service, one); err != nil || ok {
+		if got, ok, err := find(t, cloud, one); err != nil || ok {
 			t.Errorf("got %+v, %v, %v", got, ok, err)
 		}
 	})
 	t.Run("a filter that AWS does not take", func(t *testing.T) {
 		cloud, w := newWire(t, map[string][]reply{describe: {refusal(400, "InvalidFilter"), listing("", two+" available", one+" pending")}})
-		got, ok, err := cloud.Connection(t.Context(), service, one)
+		got, ok, err := find(t, cloud, one)
 		if err != nil || !ok || got.State != "pending" {
 			t.Errorf("got %+v, %v, %v", got, ok, err)
 		}
@@ -96,7 +110,7 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("not an endpoint ID", func(t *testing.T) {
 		cloud, w := newWire(t, nil)
-		if _, _, err := cloud.Connection(t.Context(), service, service.ID); postern.CodeOf(err) != postern.CodeInvalid || len(w.calls) != 0 {
+		if _, _, err := find(t, cloud, service.ID); postern.CodeOf(err) != postern.CodeInvalid || len(w.calls) != 0 {
 			t.Errorf("got %v after %d calls", err, len(w.calls))
 		}
 	})

@@ -95,7 +95,8 @@ func (s standIn) reaches(t *testing.T, id string, want postern.ConnectionState) 
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, ok, err := s.Connection(ctx, service, id)
+		found, err := s.FindConnections(ctx, service, []string{id})
+		conn, ok := found[id]
 		if err == nil && ok && conn.State == want {
 			return conn
 		}

@@ -72,11 +72,17 @@ func (a *app) endpointUpdate() *cobra.Command {
 		Use:   "update VPCE {--tenant NAME… | --all-tenants}",
 		Short: "Change which tenants an endpoint may reach",
 		Long: `Update replaces the list of tenants that a claimed endpoint may reach. With --all-tenants it reaches all
-that the organization has in the endpoint's segment, now and later.`,
+that the organization has in the endpoint's segment, now and later. Where operators approve claims, an
+endpoint that may reach more than before waits for their approval again.`,
 		Example: "  postern endpoint update vpce-0d363d9ea82658bec --tenant example --tenant example-dev\n  postern endpoint update vpce-0d363d9ea82658bec --all-tenants",
 		Args:    takes("VPCE"),
 		RunE: a.once(func(ctx context.Context, s session, args []string) error {
-			e, err := s.UpdateEndpoint(ctx, args[0], append([]string{}, tenants...))
+			e, err := func() (client.Endpoint, error) {
+				if all {
+					return s.UpdateEndpointAllTenants(ctx, args[0])
+				}
+				return s.UpdateEndpoint(ctx, args[0], tenants)
+			}()
 			if err != nil {
 				return err
 			}

@@ -37,7 +37,7 @@ func (l *Loop) act(ctx context.Context, actions []plan.Action) {
 // actOn takes away before it gives: rejections, then principals, then
 // acceptances.
 func (l *Loop) actOn(whole context.Context, svc postern.ServiceRef, as []plan.Action) error {
-	ctx, cancel := context.WithTimeout(whole, callTimeout)
+	ctx, cancel := context.WithTimeout(whole, actTimeout)
 	defer cancel()
 	of := func(k plan.ActionKind) (ids []string) {
 		for _, a := range as {

@@ -41,6 +41,9 @@ type Config struct {
 	Rules    plan.Rules
 	Resync   time.Duration // how often to look without a reason
 	Settle   time.Duration // how soon to look again while something is on its way
+	// Listing bounds the look at one service, so that a region that hangs does
+	// not hold the others' decisions; 0: 5 s.
+	Listing time.Duration
 	// Publish hands a route table to the data plane. It must not block. The
 	// same revision may come again, an earlier one never does.
 	Publish func(postern.Routes)
@@ -64,13 +67,16 @@ type Loop struct {
 	done   map[plan.Action]bool            // recorded, and still planned: AWS's listings lag
 }
 
-// callTimeout bounds all calls of one round to one service.
-const callTimeout = 30 * time.Second
+// actTimeout bounds all that one round does to one service.
+const actTimeout = 10 * time.Second
 
 // New makes a loop.
 func New(c Config) *Loop {
 	if c.PublishZones == nil {
 		c.PublishZones = func(postern.Zones) {}
+	}
+	if c.Listing <= 0 {
+		c.Listing = 5 * time.Second
 	}
 	if c.Names == nil {
 		c.Names = nowhere{}
@@ -174,12 +180,13 @@ func (l *Loop) Round(ctx context.Context) (settled bool, err error) {
 
 func (l *Loop) desired(ctx context.Context) (d plan.Desired, err error) {
 	err = l.Store.View(ctx, func(tx *store.Tx) error {
-		var e1, e2, e3, e4 error
+		var e1, e2, e3, e4, e5 error
 		d.Tenants, e1 = tx.ListTenants("", store.Page{})
 		d.Accounts, e2 = tx.ListAccounts("", store.Page{})
 		d.Endpoints, e3 = tx.ListEndpoints("", "", store.Page{})
 		d.Cutovers, e4 = tx.ListCurrentCutovers()
-		return errors.Join(e1, e2, e3, e4)
+		d.Principals, e5 = tx.ListPrincipals()
+		return errors.Join(e1, e2, e3, e4, e5)
 	})
 	return d, err
 }
@@ -216,7 +223,7 @@ func (l *Loop) observe(ctx context.Context) plan.Observed {
 }
 
 func (l *Loop) look(ctx context.Context, svc postern.ServiceRef) (plan.Service, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.Listing)
 	defer cancel()
 	connections, err := l.Cloud.Connections(ctx, svc)
 	if err != nil {
@@ -234,6 +241,9 @@ func (l *Loop) record(ctx context.Context, r plan.Round) error {
 			return err
 		}
 	}
+	if err := l.recordPrincipals(ctx, r.Principals); err != nil {
+		return err
+	}
 	for _, a := range r.Forget {
 		err := l.Store.Update(ctx, func(tx *store.Tx) error {
 			return errors.Join(tx.DeleteAccount(a), tx.AppendEvent(l.event("account.removed", "account", a.ID, a.Organization,
@@ -244,6 +254,26 @@ func (l *Loop) record(ctx context.Context, r plan.Round) error {
 		}
 	}
 	return nil
+}
+
+// recordPrincipals writes what is about to be put on the allow-lists, and drops
+// what is known to be off them.
+func (l *Loop) recordPrincipals(ctx context.Context, changes []plan.PrincipalChange) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	return l.Store.Update(ctx, func(tx *store.Tx) error {
+		for _, c := range changes {
+			write := tx.SavePrincipal
+			if c.Delete {
+				write = tx.DeletePrincipal
+			}
+			if err := write(c.After); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (l *Loop) recordEndpoint(tx *store.Tx, c plan.EndpointChange) error {

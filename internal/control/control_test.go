@@ -208,7 +208,7 @@ func TestAWSDown(t *testing.T) {
 	}
 	w.aws.Faults().Clear()
 	w.rest(l)
-	if w.connection(id) != postern.ConnectionRejected || len(w.allowed()) > 0 {
+	if !slices.Contains(w.actions(0), "connection.rejected") || len(w.allowed()) > 0 { // AWS may have forgotten it since
 		t.Errorf("afterwards: %s, allowed in %v", w.connection(id), w.allowed())
 	}
 }

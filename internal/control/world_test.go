@@ -328,11 +328,11 @@ func (w *world) endpoint(id string) (e postern.Endpoint) {
 // connection is the state of an endpoint as the platform sees it at AWS.
 func (w *world) connection(id string) postern.ConnectionState {
 	w.t.Helper()
-	c, _, err := w.cloud.Connection(w.t.Context(), w.platform.Segments[0].Regions[0].Service(), id)
+	found, err := w.cloud.FindConnections(w.t.Context(), w.platform.Segments[0].Regions[0].Service(), []string{id})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return c.State
+	return found[id].State
 }
 
 // allowed lists the regions in whose service Example's principal is allowed.

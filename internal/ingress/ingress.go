@@ -31,11 +31,18 @@ type Engine interface {
 	Recheck()
 }
 
-// Config is what an ingress is made of. All fields are required.
+// Config is what an ingress is made of. All fields but PublicEngine are
+// required.
 type Config struct {
-	Region     string // of the platform: endpoints of other regions' services are refused
-	Engine     Engine
-	Logger     *slog.Logger // access log: one record for each connection
+	Region string // of the platform: endpoints of other regions' services are refused
+	Engine Engine
+	// PublicEngine takes the public listeners' connections, with limits of its
+	// own, so that a flood there does not shut the private listener. Default:
+	// Engine.
+	PublicEngine Engine
+	// Logger is the access log: a record when a connection is refused, or when
+	// it is opened and when it is closed.
+	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
@@ -43,7 +50,8 @@ type Config struct {
 // from several goroutines at once.
 type Ingress struct {
 	region  string
-	engine  Engine
+	private Engine
+	public  Engine
 	logger  *slog.Logger
 	metrics *metrics
 	report  *report
@@ -66,7 +74,19 @@ func New(c Config) (*Ingress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingress: register metrics: %w", err)
 	}
-	return &Ingress{region: c.Region, engine: c.Engine, logger: c.Logger, metrics: m, report: newReport()}, nil
+	in := &Ingress{region: c.Region, private: c.Engine, public: c.PublicEngine, logger: c.Logger, metrics: m, report: newReport()}
+	if in.public == nil {
+		in.public = in.private
+	}
+	return in, nil
+}
+
+// recheck judges all open connections again.
+func (in *Ingress) recheck() {
+	in.private.Recheck()
+	if in.public != in.private {
+		in.public.Recheck()
+	}
 }
 
 // Apply puts a new table in force and cuts the open connections that it does
@@ -86,7 +106,7 @@ func (in *Ingress) Apply(r postern.Routes) (bool, error) {
 	t.follow(in.table.Load(), time.Now())
 	in.table.Store(t)
 	in.metrics.revision.Set(float64(t.revision))
-	in.engine.Recheck()
+	in.recheck()
 	in.awaitDrain(t)
 	return true, nil
 }
@@ -110,7 +130,7 @@ func (in *Ingress) awaitDrain(t *table) {
 		if in.table.Load() != t {
 			return // the table that replaced it has its own deadlines
 		}
-		in.engine.Recheck()
+		in.recheck()
 		in.awaitDrain(t)
 	})
 }
@@ -123,7 +143,7 @@ func (in *Ingress) Withdraw() {
 	defer in.applying.Unlock()
 	in.table.Store(nil)
 	in.metrics.revision.Set(0)
-	in.engine.Recheck()
+	in.recheck()
 }
 
 // Revision is that of the table in force; false while there is none.
@@ -139,20 +159,20 @@ func (in *Ingress) Revision() (int64, bool) {
 // must start with a PROXY header from one of the sources, which are the
 // networks of the load balancer's nodes. It blocks as [Engine] says.
 func (in *Ingress) ServePrivate(ln relay.Acceptor, sources []netip.Prefix) error {
-	return in.engine.Serve(relay.Listener{Acceptor: ln, Name: Private, ProxyProtocol: true, Sources: sources}, in.MatchPrivate, in)
+	return in.private.Serve(relay.Listener{Acceptor: ln, Name: Private, ProxyProtocol: true, Sources: sources}, in.MatchPrivate, in)
 }
 
 // ServePublic takes connections straight from the internet. It blocks as
 // [Engine] says.
 func (in *Ingress) ServePublic(ln relay.Acceptor) error {
-	return in.engine.Serve(relay.Listener{Acceptor: ln, Name: Public}, in.MatchPublic, in)
+	return in.public.Serve(relay.Listener{Acceptor: ln, Name: Public}, in.MatchPublic, in)
 }
 
 // ServePublicProxied takes connections from the internet that come through a
 // load balancer, which puts a PROXY header ahead of each. It blocks as
 // [Engine] says.
 func (in *Ingress) ServePublicProxied(ln relay.Acceptor, sources []netip.Prefix) error {
-	return in.engine.Serve(relay.Listener{Acceptor: ln, Name: Public, ProxyProtocol: true, Sources: sources}, in.MatchPublic, in)
+	return in.public.Serve(relay.Listener{Acceptor: ln, Name: Public, ProxyProtocol: true, Sources: sources}, in.MatchPublic, in)
 }
 
 // Report is what was seen since the last [Ingress.Drain].

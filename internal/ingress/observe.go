@@ -13,8 +13,13 @@ func (in *Ingress) Probed(a *relay.Arrival) {
 	in.metrics.connections.WithLabelValues(a.Listener, resultProbe).Inc()
 }
 
-// Refused counts and logs a refusal.
+// Refused counts and logs a refusal, on the account of the organization whose
+// endpoint it came through, also where it was refused before it was matched:
+// who owns the endpoint is who can mend its clients.
 func (in *Ingress) Refused(a *relay.Arrival, v relay.Verdict) {
+	if v.Organization == "" {
+		v.Organization = in.owner(a.Proxy.VPCEndpointID)
+	}
 	in.report.add(a, v.Organization, v.Deny)
 	in.metrics.connections.WithLabelValues(a.Listener, resultRefused).Inc()
 	in.metrics.denials.WithLabelValues(a.Listener, string(v.Deny)).Inc()
@@ -25,11 +30,22 @@ func (in *Ingress) Refused(a *relay.Arrival, v relay.Verdict) {
 	in.logger.LogAttrs(context.Background(), slog.LevelInfo, "connection refused", attrs...)
 }
 
-// Opened counts an admitted connection.
+// owner is the organization that a VPC endpoint is granted to, in any region;
+// "" while the table knows none.
+func (in *Ingress) owner(endpoint string) string {
+	t := in.table.Load()
+	if t == nil || endpoint == "" {
+		return ""
+	}
+	return t.endpoints[endpoint].organization
+}
+
+// Opened counts and logs an admitted connection.
 func (in *Ingress) Opened(a *relay.Arrival, v relay.Verdict) {
 	in.report.add(a, v.Organization, "")
 	in.metrics.connections.WithLabelValues(a.Listener, resultAdmitted).Inc()
 	in.metrics.open.WithLabelValues(a.Listener).Inc()
+	in.logger.LogAttrs(context.Background(), slog.LevelInfo, "connection opened", access(a, v)...)
 }
 
 // Closed counts and logs the end of an admitted connection.

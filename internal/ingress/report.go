@@ -14,11 +14,15 @@ import (
 
 const (
 	// MaxSightings bounds a report. What exceeds it is still counted, by
-	// listener and denial, without its endpoint, source and host.
+	// listener, organization and denial, without its endpoint, source and
+	// host.
 	MaxSightings = 10_000
 	// maxDenied is the share of denials in that, so that nobody drives out
 	// the record of who is admitted by asking for many things.
 	maxDenied = MaxSightings / 2
+	// maxNobody is the share in maxDenied of denials on nobody's account, so
+	// that strangers do not drive out the organizations'.
+	maxNobody = 1000
 )
 
 // Sighting counts the connections that looked alike.
@@ -64,6 +68,7 @@ type report struct {
 	since  time.Time
 	seen   map[key]*tally
 	denied int // of the keys in seen
+	nobody int // of those
 	folded int64
 	probes int64
 }
@@ -84,9 +89,11 @@ func (r *report) add(a *relay.Arrival, organization string, d postern.Denial) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t, ok := r.seen[k]
-	if !ok && (len(r.seen) >= MaxSightings || d != "" && r.denied >= maxDenied) {
+	if !ok && r.full(k) {
 		r.folded++
-		k = key{listener: a.Listener, denial: d} // there are few of these, so they always fit
+		// There are few of these, so they always fit: only the route table
+		// makes an organization.
+		k = key{listener: a.Listener, organization: organization, denial: d}
 		t, ok = r.seen[k]
 	}
 	if !ok {
@@ -94,6 +101,9 @@ func (r *report) add(a *relay.Arrival, organization string, d postern.Denial) {
 		r.seen[k] = t
 		if d != "" {
 			r.denied++
+		}
+		if k.nobodys() {
+			r.nobody++
 		}
 	}
 	t.count++
@@ -103,6 +113,14 @@ func (r *report) add(a *relay.Arrival, organization string, d postern.Denial) {
 	if a.At.After(t.last) {
 		t.last = a.At
 	}
+}
+
+// nobodys tells whether the sighting is a denial on nobody's account.
+func (k key) nobodys() bool { return k.denial != "" && k.organization == "" }
+
+// full tells whether there is no place for another sighting of this kind.
+func (r *report) full(k key) bool {
+	return len(r.seen) >= MaxSightings || k.denial != "" && r.denied >= maxDenied || k.nobodys() && r.nobody >= maxNobody
 }
 
 // snapshot gives the report, ordered, and forgets it when told to.
@@ -123,7 +141,7 @@ func (r *report) snapshot(forget bool) Report {
 		)
 	})
 	if forget {
-		r.since, r.seen, r.denied, r.folded, r.probes = time.Now(), map[key]*tally{}, 0, 0, 0
+		r.since, r.seen, r.denied, r.nobody, r.folded, r.probes = time.Now(), map[key]*tally{}, 0, 0, 0, 0
 	}
 	return out
 }

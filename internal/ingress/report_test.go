@@ -89,6 +89,82 @@ func TestReportIsBounded(t *testing.T) {
 	}
 }
 
+// Strangers who knock with many names leave the organizations' denials alone.
+func TestReportKeepsOrganizations(t *testing.T) {
+	t.Parallel()
+	in := newIngress(t, relay.New(relay.Config{}))
+	const asked = ingress.MaxSightings
+	for i := range asked {
+		in.Refused(at(public(fmt.Sprintf("host%d.example", i)), noon), relay.Verdict{Deny: postern.DenyUnknownHost})
+	}
+	const theirs = 3000
+	for i := range theirs {
+		in.Refused(at(private(exampleID, fmt.Sprintf("host%d.example", i)), noon), relay.Verdict{Deny: postern.DenyUnknownHost, Organization: "example-corp"})
+	}
+	var nobodys, kept int
+	var total int64
+	for _, s := range in.Drain().Sightings {
+		total += s.Count
+		if s.Organization == "" {
+			nobodys++
+		} else if s.Host != "" {
+			kept++
+		}
+	}
+	if kept != theirs || nobodys > 1001 || total != asked+theirs {
+		t.Errorf("%d of %d denials of an organization are told apart, with %d of nobody; %d of %d connections counted", kept, theirs, nobodys, total, asked+theirs)
+	}
+	// What an organization has too much of stays on its account.
+	for i := range asked {
+		in.Refused(at(private(exampleID, fmt.Sprintf("host%d.example", i)), noon), relay.Verdict{Deny: postern.DenyUnknownHost, Organization: "example-corp"})
+	}
+	total = 0
+	for _, s := range in.Drain().Sightings {
+		if s.Organization == "example-corp" {
+			total += s.Count
+		}
+	}
+	if total != asked {
+		t.Errorf("%d of %d denials are on the organization's account", total, asked)
+	}
+}
+
+// A refusal from before the match goes on the account of the endpoint's owner.
+func TestRefusalsAreAttributed(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		a     *relay.Arrival
+		deny  postern.Denial
+		table bool
+		want  string
+	}{
+		{"not TLS", private(exampleID, ""), postern.DenyNotTLS, true, "example-corp"},
+		{"bad hello", private(globexID, ""), postern.DenyBadHello, true, "globex"},
+		{"no hello in time", private(globexID, ""), postern.DenyHelloTimeout, true, "globex"},
+		{"overload", private(exampleID, ""), postern.DenyOverload, true, "example-corp"},
+		{"an endpoint of another region", private(elsewhere, ""), postern.DenyNotTLS, true, "example-corp"},
+		{"an endpoint at the public listener", &relay.Arrival{Listener: ingress.Public, Proxy: private(exampleID, "").Proxy}, postern.DenyUnknownEndpoint, true, "example-corp"},
+		{"nobody's endpoint", private(strangerID, ""), postern.DenyNotTLS, true, ""},
+		{"no endpoint", private("", ""), postern.DenyNotTLS, true, ""},
+		{"the internet", public(""), postern.DenyNotTLS, true, ""},
+		{"no table", private(exampleID, ""), postern.DenyNotTLS, false, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			in := newIngress(t, relay.New(relay.Config{}))
+			if tc.table {
+				apply(t, in, routes(1))
+			}
+			in.Refused(tc.a, relay.Verdict{Deny: tc.deny})
+			got := in.Drain().Sightings
+			if len(got) != 1 || got[0].Organization != tc.want || got[0].Denial != tc.deny {
+				t.Errorf("reported %+v, want on the account of %q", got, tc.want)
+			}
+		})
+	}
+}
+
 func BenchmarkMatch(b *testing.B) {
 	in := newIngress(b, relay.New(relay.Config{}))
 	r := postern.Routes{Revision: 1, Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}}

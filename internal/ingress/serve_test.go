@@ -286,7 +286,7 @@ func TestLogAndMetrics(t *testing.T) {
 	_, _ = ask(t, d.public, hello(t, example))
 
 	deadline := time.After(5 * time.Second)
-	for len(d.log.records(t)) < 4 {
+	for len(d.log.records(t)) < 5 {
 		select {
 		case <-time.After(time.Millisecond):
 		case <-deadline:
@@ -307,8 +307,9 @@ func TestLogAndMetrics(t *testing.T) {
 	}
 	for _, want := range []line{
 		{"connection refused", "private", globexID, example, "globex", "not_authorized", ""},
-		{"connection refused", "private", globexID, "", "", "not_tls", ""},
+		{"connection refused", "private", globexID, "", "globex", "not_tls", ""},
 		{"connection refused", "public", "", example, "example-corp", "not_public", ""},
+		{"connection opened", "private", exampleID, example, "example-corp", "", ""},
 		{"connection closed", "private", exampleID, example, "example-corp", "", "finished"},
 	} {
 		if !got[want] {

@@ -36,7 +36,7 @@ func TestNodeFollows(t *testing.T) {
 				t.Errorf("revision %d is in force and %d acknowledged, want %d", n.doors.revision(), c.acknowledged(), r+1)
 			}
 		}
-		if diff := cmp.Diff(table(3, "a", "t2"), n.doors.table, sameRoutes); diff != "" {
+		if diff := cmp.Diff(table(3, "a", "t2"), n.doors.held(), sameRoutes); diff != "" {
 			t.Error(diff)
 		}
 		if s := n.Status(); s != (nodelink.Status{Revision: 3, InForce: true, Connected: true}) {
@@ -88,17 +88,16 @@ func TestNodeBacksOff(t *testing.T) {
 		c.down = true
 		start(t, c, dir)
 		pass(time.Minute)
-		c.mu.Lock()
-		defer c.mu.Unlock()
+		tries := c.registered()
 		limit := 100 * time.Millisecond
-		for i := 1; i < len(c.registrations); i++ {
-			gap := c.registrations[i].Sub(c.registrations[i-1])
+		for i := 1; i < len(tries); i++ {
+			gap := tries[i].Sub(tries[i-1])
 			if gap < limit/2 || gap > limit {
 				t.Errorf("attempt %d came %s after the one before, want between %s and %s", i, gap, limit/2, limit)
 			}
 			limit = min(2*limit, 5*time.Second)
 		}
-		if n := len(c.registrations); n < 16 || n > 30 {
+		if n := len(tries); n < 16 || n > 30 {
 			t.Errorf("%d attempts in a minute", n)
 		}
 	})
@@ -121,24 +120,24 @@ func TestNodeNoticesSilence(t *testing.T) {
 		c.hang = true
 		n := start(t, c, dir)
 		pass(nodelink.Quiet - time.Millisecond)
-		if len(c.registrations) != 1 {
-			t.Fatalf("%d registrations while the first hangs", len(c.registrations))
+		if len(c.registered()) != 1 {
+			t.Fatalf("%d registrations while the first hangs", len(c.registered()))
 		}
 		c.set(func() { c.hang = false })
 		pass(200 * time.Millisecond) // it gave up on the first, and the second is open
-		if len(c.registrations) != 2 || !n.Status().Connected {
-			t.Fatalf("%d registrations; %+v", len(c.registrations), n.Status())
+		if len(c.registered()) != 2 || !n.Status().Connected {
+			t.Fatalf("%d registrations; %+v", len(c.registered()), n.Status())
 		}
 		pass(nodelink.Quiet - time.Second)
-		if len(c.registrations) != 2 {
+		if len(c.registered()) != 2 {
 			t.Error("the silent stream was given up too early")
 		}
 		pass(2 * time.Second)
-		if len(c.registrations) != 3 || n.doors.revision() != 1 {
-			t.Errorf("after the silent stream: %d registrations, revision %d", len(c.registrations), n.doors.revision())
+		if len(c.registered()) != 3 || n.doors.revision() != 1 {
+			t.Errorf("after the silent stream: %d registrations, revision %d", len(c.registered()), n.doors.revision())
 		}
 		pass(10 * nodelink.Quiet)
-		if len(c.registrations) != 3 {
+		if len(c.registered()) != 3 {
 			t.Error("a stream with pings was given up")
 		}
 	})
@@ -196,11 +195,11 @@ func TestNodeSurvivesGarbage(t *testing.T) {
 				// Before the pause is over, what the stream said has come to nothing.
 				for n.log.count("level=ERROR") == 0 {
 					pass(time.Millisecond)
-					if link.registrations[0].Before(time.Now().Add(-time.Minute)) {
+					if link.registered()[0].Before(time.Now().Add(-time.Minute)) {
 						t.Fatal("no error was logged")
 					}
 				}
-				if diff := cmp.Diff(good, n.doors.table, sameRoutes); diff != "" {
+				if diff := cmp.Diff(good, n.doors.held(), sameRoutes); diff != "" {
 					t.Errorf("the table in force:\n%s", diff)
 				}
 				if got := readFile(t, n.file); got != kept {
@@ -247,8 +246,12 @@ func TestRestoreRefusesDamage(t *testing.T) {
 		damaged = append(damaged, whole[:i])
 	}
 	for _, r := range [][2]string{
-		{`"format":1`, `"format":2`}, {`"revision":3`, `"revision":4`}, {`"public":true`, `"public":false`}, {`a.example.com`, `c.example.com`},
-		{`"format":1`, `"format":1,"more":1`}, {`}`, `}}`},
+		{`"format":1`, `"format":2`},
+		{`"revision":3`, `"revision":4`},
+		{`"public":true`, `"public":false`},
+		{`a.example.com`, `c.example.com`},
+		{`"format":1`, `"format":1,"more":1`},
+		{`}`, `}}`},
 	} {
 		if !strings.Contains(whole, r[0]) {
 			t.Fatalf("nothing to damage: no %s in %s", r[0], whole)
@@ -296,8 +299,8 @@ func FuzzRestore(f *testing.F) {
 			return
 		}
 		var c struct{ Sum string }
-		if err := json.Unmarshal(b, &c); err != nil || c.Sum != nodelink.Sum(n.doors.table) {
-			t.Errorf("%s is taken, with sum %s", b, nodelink.Sum(n.doors.table))
+		if err := json.Unmarshal(b, &c); err != nil || c.Sum != nodelink.Sum(n.doors.held()) {
+			t.Errorf("%s is taken, with sum %s", b, nodelink.Sum(n.doors.held()))
 		}
 	})
 }
@@ -453,7 +456,8 @@ func TestReportsCountOnce(t *testing.T) {
 		}
 		content := map[int64]client.NodeReport{}
 		again := 0
-		for _, r := range c.reports {
+		reports, _ := c.reported()
+		for _, r := range reports {
 			if before, ok := content[r.Seq]; ok {
 				again++
 				if diff := cmp.Diff(before, r); diff != "" {
@@ -476,13 +480,14 @@ func TestReportsAreRareWhenNothingHappens(t *testing.T) {
 		c.hub.Publish(table(1, "a"))
 		start(t, c, dir)
 		pass(2 * time.Second)
-		before := len(c.reports)
+		before, _ := c.reported()
 		pass(time.Minute)
-		if got := len(c.reports) - before; got < 11 || got > 13 {
+		after, times := c.reported()
+		if got := len(after) - len(before); got < 11 || got > 13 {
 			t.Errorf("%d reports in a quiet minute", got)
 		}
-		for i := range c.at[1:] {
-			if gap := c.at[i+1].Sub(c.at[i]); gap > postern.NodeSilentAfter/2 {
+		for i := range times[1:] {
+			if gap := times[i+1].Sub(times[i]); gap > postern.NodeSilentAfter/2 {
 				t.Errorf("silent for %s", gap)
 			}
 		}
@@ -504,6 +509,7 @@ func TestReportsAreBounded(t *testing.T) {
 		pass(2 * time.Second)
 		c.cutOff(false)
 		pass(2 * time.Minute)
+		n.stop()
 		sum, named := int64(0), 0
 		for host, count := range c.counts {
 			sum += count
@@ -514,7 +520,8 @@ func TestReportsAreBounded(t *testing.T) {
 		if sum != 2*kinds || named != 40_000 || c.count("") != 2*(kinds-40_000) {
 			t.Errorf("%d counted, %d with a name, %d without", sum, named, c.count(""))
 		}
-		for _, r := range c.reports {
+		reports, _ := c.reported()
+		for _, r := range reports {
 			if len(r.Arrivals) > postern.MaxReportArrivals {
 				t.Fatalf("a report of %d", len(r.Arrivals))
 			}
@@ -559,14 +566,14 @@ func TestNodeRegistersAgain(t *testing.T) {
 				c.hub.Publish(table(1, "a"))
 				n := start(t, c, dir)
 				pass(20 * time.Second)
-				before := len(c.registrations)
+				before := len(c.registered())
 				n.doors.arrive("a.example.com", 1)
 				c.set(func() { forget(c) })
 				pass(1100 * time.Millisecond)
 				c.set(func() { c.refuseReports = nil })
 				pass(10 * time.Second)
-				if len(c.registrations) == before || c.count("a.example.com") != 1 || n.doors.revision() != 1 || !n.Status().Connected {
-					t.Errorf("%d registrations, %v, %+v", len(c.registrations)-before, c.counts, n.Status())
+				if len(c.registered()) == before || c.count("a.example.com") != 1 || n.doors.revision() != 1 || !n.Status().Connected {
+					t.Errorf("%d registrations, %v, %+v", len(c.registered())-before, c.counts, n.Status())
 				}
 			})
 		})

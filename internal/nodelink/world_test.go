@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -67,6 +68,13 @@ func (d *doors) revision() int64 {
 		return -1
 	}
 	return d.table.Revision
+}
+
+// held is the table in force.
+func (d *doors) held() postern.Routes {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.table
 }
 
 func (d *doors) refuseWith(err error) {
@@ -209,6 +217,20 @@ func (c *control) count(host string) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.counts[host]
+}
+
+// registered is when the node registered, or tried to.
+func (c *control) registered() []time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.registrations)
+}
+
+// reported is each report that arrived, and when.
+func (c *control) reported() ([]client.NodeReport, []time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.reports), slices.Clone(c.at)
 }
 
 // lines is a log that may be read meanwhile.

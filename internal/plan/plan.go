@@ -16,6 +16,8 @@ type Desired struct {
 	Accounts  []postern.Account
 	Endpoints []postern.Endpoint
 	Cutovers  []postern.Cutover // the current one of each tenant that has one
+	// Principals are what Postern put on the allow-lists.
+	Principals []postern.AddedPrincipal
 }
 
 // Observed is what one look at the cloud found.
@@ -38,8 +40,8 @@ type Rules struct {
 	// Automatic approves every claim of an endpoint whose account is proven;
 	// otherwise an operator approves each.
 	Automatic bool
-	// MissingGrace is how long an endpoint may be absent from AWS's listings,
-	// which are eventually consistent, before it counts as deleted.
+	// MissingGrace is how long an endpoint or a principal may be absent from
+	// AWS's listings, which are eventually consistent, before it counts as gone.
 	MissingGrace time.Duration
 	Cutover      CutoverRules
 }
@@ -67,8 +69,11 @@ type Action struct {
 // Round is what one round decided.
 type Round struct {
 	Endpoints []EndpointChange
-	Forget    []postern.Account // accounts of which nothing is left at AWS
-	Actions   []Action
+	// Principals are records to write before the actions are done: a crash
+	// between the two must not leave at AWS what nobody takes off again.
+	Principals []PrincipalChange
+	Forget     []postern.Account // accounts of which nothing is left at AWS
+	Actions    []Action
 	// Unsettled: something is on its way, so look again soon.
 	Unsettled bool
 }
@@ -77,6 +82,12 @@ type Round struct {
 type EndpointChange struct {
 	Before, After postern.Endpoint
 	Delete        bool
+}
+
+// PrincipalChange is a record to write; Delete: to drop.
+type PrincipalChange struct {
+	After  postern.AddedPrincipal
+	Delete bool
 }
 
 // Decide computes one round for all objects.
@@ -106,9 +117,10 @@ func Decide(p *postern.Platform, d Desired, o Observed, r Rules, now time.Time) 
 		}
 		out.Unsettled = out.Unsettled || unsettled(step.After)
 	}
-	actions, forget := principals(p, d, o)
-	out.Actions = append(out.Actions, actions...)
-	out.Forget = forget
+	ps := principals(p, d, o, r, now)
+	out.Actions = append(out.Actions, ps.actions...)
+	out.Principals, out.Forget = ps.changes, ps.forget
+	out.Unsettled = out.Unsettled || ps.leaving
 	out.Unsettled = out.Unsettled || slices.ContainsFunc(d.Accounts, func(a postern.Account) bool { return a.State == postern.AccountRemoving })
 	return out
 }

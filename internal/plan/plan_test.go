@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -42,6 +43,26 @@ func principal(account string) string { return postern.AccountPrincipal("us-east
 
 func account(id, organization string) postern.Account {
 	return postern.Account{ID: id, Organization: organization, State: postern.AccountActive}
+}
+
+// recorded is that Postern put an account's principal on every list.
+func recorded(accounts ...string) (out []postern.AddedPrincipal) {
+	for _, s := range thePlatform().Segments {
+		for _, r := range s.Regions {
+			for _, a := range accounts {
+				out = append(out, postern.AddedPrincipal{ServiceID: r.Service().ID, Principal: principal(a)})
+			}
+		}
+	}
+	return out
+}
+
+// absent is that they have been off the lists for some time.
+func absent(d time.Duration, added []postern.AddedPrincipal) []postern.AddedPrincipal {
+	for i := range added {
+		added[i].AbsentSince = noon.Add(-d)
+	}
+	return added
 }
 
 // brief renders actions as "kind region target".
@@ -84,9 +105,16 @@ func TestPrincipals(t *testing.T) {
 		{"strangers stay", plan.Desired{Tenants: tenants}, everywhere(principal(one), "*"), nil, false},
 		{
 			"an account without a tenant in the segment",
-			plan.Desired{Tenants: tenants[1:], Accounts: []postern.Account{account(one, "a")}},
+			plan.Desired{Tenants: tenants[1:], Accounts: []postern.Account{account(one, "a")}, Principals: recorded(one)},
 			everywhere(principal(one)),
 			[]string{"disallow-principal eu-west-1 " + principal(one), "disallow-principal us-east-1 " + principal(one), "disallow-principal us-west-2 " + principal(one)},
+			false,
+		},
+		{
+			"but not what was put there by hand",
+			plan.Desired{Tenants: tenants[1:], Accounts: []postern.Account{account(one, "a")}, Principals: recorded(one)[1:2]},
+			everywhere(principal(one)),
+			[]string{"disallow-principal us-west-2 " + principal(one)},
 			false,
 		},
 		{
@@ -98,18 +126,48 @@ func TestPrincipals(t *testing.T) {
 		},
 		{
 			"removal waits for the endpoints",
-			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Endpoints: []postern.Endpoint{held}},
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Endpoints: []postern.Endpoint{held}, Principals: recorded(one)},
 			everywhere(principal(one)), nil, false,
 		},
 		{
 			"then takes the principal off",
-			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}},
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Principals: recorded(one)},
 			everywhere(principal(one)),
 			[]string{"disallow-principal eu-west-1 " + principal(one), "disallow-principal us-east-1 " + principal(one), "disallow-principal us-west-2 " + principal(one)},
 			false,
 		},
-		{"then the account is forgotten", plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}}, everywhere(), nil, true},
-		{"but not while a region is unknown", plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}}, without(everywhere(), "eu-west-1"), nil, false},
+		{
+			"but leaves it where it was put by hand",
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}},
+			everywhere(principal(one)), nil, true,
+		},
+		{
+			"a listing without it may only lag",
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Principals: recorded(one)},
+			everywhere(), nil, false,
+		},
+		{
+			"and goes on to lag for the grace",
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Principals: absent(grace-1, recorded(one))},
+			everywhere(), nil, false,
+		},
+		{
+			"then the account is forgotten",
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Principals: absent(grace, recorded(one))},
+			everywhere(), nil, true,
+		},
+		{
+			"but not while a region is unknown",
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Principals: absent(grace, recorded(one))},
+			without(everywhere(), "eu-west-1"), nil, false,
+		},
+		{
+			"nor when it shows again",
+			plan.Desired{Tenants: tenants, Accounts: []postern.Account{removing}, Principals: absent(grace, recorded(one))},
+			everywhere(principal(one)),
+			[]string{"disallow-principal eu-west-1 " + principal(one), "disallow-principal us-east-1 " + principal(one), "disallow-principal us-west-2 " + principal(one)},
+			false,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			round := plan.Decide(thePlatform(), c.desired, plan.Observed{Services: c.services}, plan.Rules{MissingGrace: grace}, noon)
@@ -195,6 +253,9 @@ func TestCompile(t *testing.T) {
 		t.Error(diff)
 	}
 
+	connected := func(r postern.Reason) []postern.Condition {
+		return []postern.Condition{{Type: postern.Connected, Status: postern.False, Reason: r}}
+	}
 	good := postern.Endpoint{
 		ID: "vpce-1", Organization: "a", Owner: "111111111111", ServiceRegion: "us-west-2", State: postern.EndpointReady,
 		Approval: postern.Approval{By: "policy", At: noon},
@@ -205,7 +266,13 @@ func TestCompile(t *testing.T) {
 		want   []string
 	}{
 		{"all of the segment", nil, []string{"a1.hosted.example.com", "a2.hosted.example.com"}},
-		{"while AWS connects it", func(e *postern.Endpoint, _ *plan.Desired) { e.State = postern.EndpointPending }, []string{"a1.hosted.example.com", "a2.hosted.example.com"}},
+		{"while AWS connects it", func(e *postern.Endpoint, _ *plan.Desired) {
+			e.State, e.Conditions = postern.EndpointPending, connected(postern.ReasonConnecting)
+		}, []string{"a1.hosted.example.com", "a2.hosted.example.com"}},
+		{"in a state that nobody knows", func(e *postern.Endpoint, _ *plan.Desired) {
+			e.State, e.Conditions = postern.EndpointPending, connected(postern.ReasonNotObserved)
+		}, nil},
+		{"pending for no known reason", func(e *postern.Endpoint, _ *plan.Desired) { e.State = postern.EndpointPending }, nil},
 		{"named tenants only", func(e *postern.Endpoint, _ *plan.Desired) { e.Tenants = []string{"a2"} }, []string{"a2.hosted.example.com"}},
 		{"a name of another segment", func(e *postern.Endpoint, _ *plan.Desired) { e.Tenants = []string{"a3"} }, nil},
 		{"a name of another organization", func(e *postern.Endpoint, _ *plan.Desired) { e.Tenants = []string{"b1"} }, nil},
@@ -246,5 +313,42 @@ func TestHostsIsWhatAnEndpointWouldReach(t *testing.T) {
 	e.ServiceRegion = "sa-east-1"
 	if got := plan.Hosts(thePlatform(), e, nil); got != nil {
 		t.Errorf("reaches %v from a region that is given up", got)
+	}
+}
+
+// What is put on a list is recorded first, and a record lives until the
+// principal has been off the list for the grace.
+func TestPrincipalsAreRecorded(t *testing.T) {
+	const one = "111111111111"
+	tenants := []postern.Tenant{{Name: "a", Organization: "a", Region: "eu-west-1"}}
+	removing := account(one, "a")
+	removing.State = postern.AccountRemoving
+	record := recorded(one)[2:]
+	since := func(d time.Duration) postern.AddedPrincipal { return absent(d, recorded(one)[2:])[0] }
+	for _, c := range []struct {
+		name    string
+		account postern.Account
+		records []postern.AddedPrincipal
+		listed  bool
+		want    []plan.PrincipalChange
+	}{
+		{"before it is added", account(one, "a"), nil, false, []plan.PrincipalChange{{After: record[0]}}},
+		{"once", account(one, "a"), record, false, nil},
+		{"not when somebody else added it", account(one, "a"), nil, true, nil},
+		{"first seen absent", removing, record, false, []plan.PrincipalChange{{After: since(0)}}},
+		{"absent for a while", removing, []postern.AddedPrincipal{since(grace - 1)}, false, nil},
+		{"absent for good", removing, []postern.AddedPrincipal{since(grace)}, false, []plan.PrincipalChange{{After: since(grace), Delete: true}}},
+		{"shown again", removing, []postern.AddedPrincipal{since(grace)}, true, []plan.PrincipalChange{{After: record[0]}}},
+		{"wanted again", account(one, "a"), []postern.AddedPrincipal{since(grace)}, false, []plan.PrincipalChange{{After: record[0]}}},
+	} {
+		services := everywhere()
+		if c.listed {
+			services = everywhere(principal(one))
+		}
+		round := plan.Decide(thePlatform(), plan.Desired{Tenants: tenants, Accounts: []postern.Account{c.account}, Principals: c.records},
+			plan.Observed{Services: services}, plan.Rules{MissingGrace: grace}, noon)
+		if diff := cmp.Diff(c.want, round.Principals); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
 	}
 }

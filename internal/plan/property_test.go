@@ -43,6 +43,14 @@ func drawWorld(t *rapid.T) world {
 			})
 		}
 	}
+	for _, p := range recorded(accountIDs...) {
+		if rapid.Bool().Draw(t, "added by Postern") {
+			if rapid.Bool().Draw(t, "was absent") {
+				p.AbsentSince = noon.Add(-time.Duration(rapid.Int64Range(0, int64(2*grace)).Draw(t, "absent for")))
+			}
+			w.desired.Principals = append(w.desired.Principals, p)
+		}
+	}
 	for i := range rapid.IntRange(0, 4).Draw(t, "endpoints") {
 		w.desired.Endpoints = append(w.desired.Endpoints, drawEndpoint(t, fmt.Sprintf("vpce-%d", i)))
 	}
@@ -116,6 +124,15 @@ func (w world) apply(r plan.Round) world {
 			w.desired.Endpoints[i] = c.After
 		}
 	}
+	w.desired.Principals = slices.Clone(w.desired.Principals)
+	for _, c := range r.Principals {
+		w.desired.Principals = slices.DeleteFunc(w.desired.Principals, func(p postern.AddedPrincipal) bool {
+			return p.ServiceID == c.After.ServiceID && p.Principal == c.After.Principal
+		})
+		if !c.Delete {
+			w.desired.Principals = append(w.desired.Principals, c.After)
+		}
+	}
 	w.desired.Accounts = slices.DeleteFunc(slices.Clone(w.desired.Accounts), func(a postern.Account) bool { return slices.Contains(r.Forget, a) })
 	return w
 }
@@ -159,7 +176,8 @@ func TestGrantsAreConfined(t *testing.T) {
 			routes := plan.Compile(p, d)
 			for id, g := range routes.Endpoints {
 				e, ok := w.endpoint(id)
-				carried := e.State == postern.EndpointReady || e.State == postern.EndpointPending
+				connecting := postern.FindCondition(e.Conditions, postern.Connected).Reason == postern.ReasonConnecting
+				carried := e.State == postern.EndpointReady || e.State == postern.EndpointPending && connecting
 				if !ok || e.Removing || e.Approval.At.IsZero() || !carried || !w.holds(e.Organization, e.Owner) || g.Organization != e.Organization || g.Region != e.ServiceRegion {
 					t.Fatalf("%+v is granted to %+v", g, e)
 				}
@@ -185,7 +203,8 @@ func TestGrantsAreConfined(t *testing.T) {
 func TestPrincipalsOfStrangersAreNotTouched(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
-		for _, a := range w.decide(noon).Actions {
+		round := w.decide(noon)
+		for _, a := range round.Actions {
 			if a.Kind != plan.AllowPrincipal && a.Kind != plan.DisallowPrincipal {
 				continue
 			}
@@ -196,6 +215,15 @@ func TestPrincipalsOfStrangersAreNotTouched(t *testing.T) {
 			c := w.desired.Accounts[i]
 			if a.Kind == plan.AllowPrincipal && c.State != postern.AccountActive {
 				t.Fatalf("%+v of %+v", a, c)
+			}
+			known := func(d plan.Desired) bool {
+				return slices.ContainsFunc(d.Principals, func(p postern.AddedPrincipal) bool { return p.ServiceID == a.Service.ID && p.Principal == a.Target })
+			}
+			if a.Kind == plan.DisallowPrincipal && !known(w.desired) {
+				t.Fatalf("%+v although Postern did not put it there", a)
+			}
+			if a.Kind == plan.AllowPrincipal && !known(w.apply(round).desired) {
+				t.Fatalf("%+v is not recorded before it is done", a)
 			}
 		}
 	})
@@ -210,7 +238,6 @@ func TestNothingIsConcludedAboutWhatWasNotObserved(t *testing.T) {
 				t.Fatalf("%+v in a region that did not answer", a)
 			}
 		}
-		_, known := w.observed.Services["us-east-1"]
 		for _, c := range round.Endpoints {
 			_, _, ours := thePlatform().Region(c.Before.ServiceRegion)
 			_, seen := w.observed.Services[c.Before.ServiceRegion]
@@ -221,10 +248,25 @@ func TestNothingIsConcludedAboutWhatWasNotObserved(t *testing.T) {
 				t.Fatalf("%+v is deleted although nobody took it back", c)
 			}
 		}
-		if !known && len(round.Forget) > 0 {
-			t.Fatalf("%+v are forgotten although a region did not answer", round.Forget)
+		for _, a := range round.Forget {
+			for _, p := range w.desired.Principals {
+				if _, seen := w.observed.Services[regionOf(p.ServiceID)]; p.Principal == principal(a.ID) && !seen {
+					t.Fatalf("%+v is forgotten although %s, where it was added, did not answer", a, regionOf(p.ServiceID))
+				}
+			}
 		}
 	})
+}
+
+func regionOf(service string) string {
+	for _, s := range thePlatform().Segments {
+		for _, r := range s.Regions {
+			if r.Service().ID == service {
+				return r.ID
+			}
+		}
+	}
+	return ""
 }
 
 func TestDecideReachesAFixedPoint(t *testing.T) {
@@ -234,7 +276,7 @@ func TestDecideReachesAFixedPoint(t *testing.T) {
 			w = w.apply(w.decide(noon))
 		}
 		last := w.decide(noon)
-		if len(last.Endpoints)+len(last.Forget) > 0 {
+		if len(last.Endpoints)+len(last.Forget)+len(last.Principals) > 0 {
 			t.Fatalf("an unchanged world still changes %s", cmp.Diff(plan.Round{}, last))
 		}
 		again := w.apply(last).decide(noon)
@@ -262,7 +304,7 @@ func TestDecideConvergesInACloudThatObeys(t *testing.T) {
 			now = now.Add(grace)
 		}
 		last := w.decide(now)
-		if len(last.Endpoints)+len(last.Forget)+len(last.Actions) > 0 {
+		if len(last.Endpoints)+len(last.Forget)+len(last.Actions)+len(last.Principals) > 0 {
 			t.Fatalf("still at work after ten rounds: %s", cmp.Diff(plan.Round{}, last))
 		}
 		for _, e := range w.desired.Endpoints {

@@ -47,12 +47,19 @@ func CompileHost(p *postern.Platform, t postern.Tenant, c *postern.Cutover) (str
 // is not authorized: whatever is not in a grant is refused.
 func CompileGrant(p *postern.Platform, e postern.Endpoint, tenants []postern.Tenant, accounts []postern.Account) (postern.EndpointGrant, bool) {
 	_, segment, ok := p.Region(e.ServiceRegion)
-	carried := e.State == postern.EndpointReady || e.State == postern.EndpointPending
-	if !ok || !carried || e.Removing || e.Approval.At.IsZero() || !proven(accounts, e, nil) {
+	if !ok || !carried(e) || e.Removing || e.Approval.At.IsZero() || !proven(accounts, e, nil) {
 		return postern.EndpointGrant{}, false
 	}
 	g := postern.EndpointGrant{Organization: e.Organization, Region: e.ServiceRegion, Hosts: reachable(p, e, segment, tenants)}
 	return g, len(g.Hosts) > 0
+}
+
+// carried tells whether AWS carries an endpoint's traffic, or is just about
+// to. One that is pending for another reason, such as a state that Postern does
+// not know, is not let in.
+func carried(e postern.Endpoint) bool {
+	connecting := postern.FindCondition(e.Conditions, postern.Connected).Reason == postern.ReasonConnecting
+	return e.State == postern.EndpointReady || e.State == postern.EndpointPending && connecting
 }
 
 // reachable lists the hosts of the endpoint's tenants, sorted: its own

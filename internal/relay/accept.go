@@ -90,6 +90,7 @@ func (e *Engine) admit(ln *Listener, conn *net.TCPConn, match Match, o Observer)
 		s.refuseAtOnce()
 		return
 	case over:
+		s.lingers = true
 		e.lingering++
 	}
 	e.sessions[s] = struct{}{}
@@ -97,7 +98,7 @@ func (e *Engine) admit(ln *Listener, conn *net.TCPConn, match Match, o Observer)
 	e.mu.Unlock()
 
 	go func() {
-		defer e.remove(s, over)
+		defer e.remove(s)
 		if over {
 			s.refuse(Verdict{Deny: postern.DenyOverload})
 			return
@@ -106,12 +107,13 @@ func (e *Engine) admit(ln *Listener, conn *net.TCPConn, match Match, o Observer)
 	}()
 }
 
-func (e *Engine) remove(s *session, lingered bool) {
+func (e *Engine) remove(s *session) {
 	e.mu.Lock()
 	delete(e.sessions, s)
-	if lingered {
+	if s.lingers {
 		e.lingering--
 	}
+	e.release(s)
 	e.mu.Unlock()
 	e.running.Done()
 }

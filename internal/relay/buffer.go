@@ -12,10 +12,13 @@ const (
 	// header of 100 bytes and a post-quantum ClientHello of 1.8 KB. Clients
 	// that send slowly cost no more than this.
 	smallSize = 4 << 10
-	// largeSize holds the largest header and hello that are taken: when it is
-	// full, the parsers have decided. It also is the relay's unit.
-	largeSize = proxyproto.MaxSize + clienthello.MaxSize
+	// largeSize is the relay's unit. It holds the largest header and hello
+	// that are taken: before it is full, the parsers have decided.
+	largeSize = 36 << 10
 )
+
+// It does not compile where largeSize is too small for that.
+const _ = uint(largeSize - proxyproto.MaxSize - clienthello.MaxSize)
 
 // The pools hold memory only; what is in a buffer never outlives its use.
 var (

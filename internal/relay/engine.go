@@ -37,6 +37,11 @@ type Config struct {
 	// with DenyOverload. Each takes two file descriptors, and up to four more
 	// while it moves much data. Default: 20,000.
 	MaxConnections int
+	// MaxPerClient bounds those of one client, which is a VPC endpoint where
+	// the PROXY header names one, or else an IPv4 address or an IPv6 network
+	// of 64 bits; more are refused with DenyOverload. Default: a quarter of
+	// MaxConnections.
+	MaxPerClient int
 }
 
 func (c Config) withDefaults() Config {
@@ -49,6 +54,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.KeepAlive, time.Minute)
 	orDefault(&c.AlertLinger, time.Second)
 	orDefault(&c.MaxConnections, 20_000)
+	orDefault(&c.MaxPerClient, max(c.MaxConnections/4, 1))
 	return c
 }
 
@@ -80,6 +86,7 @@ type Engine struct {
 	listeners map[Acceptor]struct{}
 	sessions  map[*session]struct{}
 	lingering int            // refused for overload, not yet closed
+	shares    map[payer]int  // connections of each client that has some
 	running   sync.WaitGroup // accept loops and sessions; Add only with mu held and closed unset
 }
 
@@ -95,6 +102,7 @@ func New(c Config) *Engine {
 		cancel:    cancel,
 		listeners: map[Acceptor]struct{}{},
 		sessions:  map[*session]struct{}{},
+		shares:    map[payer]int{},
 	}
 }
 

@@ -33,8 +33,9 @@ func (s *session) refuse(v Verdict) {
 	_, _ = io.CopyN(io.Discard, s.client, lingerBytes) // until whatever comes first
 }
 
-// refuseAtOnce refuses for overload without keeping the connection. The write
-// cannot block, for nothing has been sent on it yet.
+// refuseAtOnce refuses for overload without keeping the connection: one whose
+// client has sent more than was read may see a reset instead of the alert. The
+// write cannot block, for nothing has been sent on it yet.
 func (s *session) refuseAtOnce() {
 	s.observer.Refused(&s.arrival, Verdict{Deny: postern.DenyOverload})
 	_, _ = io.WriteString(s.client, alert) // the close below is all that matters

@@ -29,6 +29,11 @@ type session struct {
 	admitted atomic.Pointer[Verdict] // set when the backend is connected
 	active   atomic.Int64            // Engine.now of the last byte that moved
 
+	// Guarded by the engine's mu.
+	payer   payer // whose share it counts in, where counted is set
+	counted bool
+	lingers bool // refused for overload, and in no budget
+
 	mu      sync.Mutex
 	backend *net.TCPConn
 	end     End // "" until the first reason to end
@@ -45,6 +50,9 @@ func (s *session) run() {
 		s.refuse(Verdict{Deny: postern.DenyUntrustedSource})
 		return
 	}
+	if !s.listener.ProxyProtocol && !s.claim() {
+		return
+	}
 	b := smallBuffer()
 	defer func() { b.free() }()
 	hello, deny, err := s.peek(&b)
@@ -52,6 +60,8 @@ func (s *session) run() {
 	case errors.Is(err, errNothingAsked):
 		s.observer.Probed(&s.arrival)
 		return
+	case errors.Is(err, errOverShare):
+		return // refused already
 	case deny != "":
 		s.refuse(Verdict{Deny: deny, Cause: err})
 		return
@@ -87,12 +97,13 @@ func (s *session) run() {
 
 // peek reads the PROXY header and the ClientHello and fills the arrival in.
 // It returns the bytes from the hello on. A denial says why not; without one,
-// an error means that the client is gone.
+// an error means that the client is gone. What is parsed once is parsed again
+// only when so much more has come that it can be complete.
 func (s *session) peek(b *buffer) (hello []byte, deny postern.Denial, err error) {
 	if err := s.client.SetReadDeadline(s.arrival.At.Add(s.engine.config.HelloTimeout)); err != nil {
 		return nil, "", fmt.Errorf("set deadline: %w", err)
 	}
-	headerDone, start, n := !s.listener.ProxyProtocol, 0, 0
+	headerDone, start, n, need := !s.listener.ProxyProtocol, 0, 0, 0
 	for {
 		if n == len(b.bytes) {
 			b.grow(n)
@@ -114,11 +125,15 @@ func (s *session) peek(b *buffer) (hello []byte, deny postern.Denial, err error)
 				return nil, "", errNothingAsked
 			}
 			s.arrival.Proxy, headerDone, start = h, true, size
-			if n == start {
-				continue
+			if !s.claim() {
+				return nil, "", errOverShare
 			}
 		}
-		h, err := clienthello.Parse(b.bytes[start:n])
+		if n == start || n-start < need {
+			continue
+		}
+		var h clienthello.Hello
+		h, need, err = clienthello.Parse(b.bytes[start:n])
 		switch {
 		case err == nil:
 			s.arrival.Hello = h

@@ -57,8 +57,7 @@ func (s *Sandbox) openApps(ctx context.Context) error {
 			ReadHeaderTimeout: 10 * time.Second,
 			ErrorLog:          slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelDebug),
 		}
-		// The ingress connects from this machine's first loopback address.
-		trusted := &backend.Listener{Listener: ln, Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}
+		trusted := &backend.Listener{Listener: ln, Trusted: trustedSources(at)}
 		serving.Go(func() {
 			if err := server.ServeTLS(trusted, "", ""); !errors.Is(err, http.ErrServerClosed) {
 				s.options.Logger.Error("an app ended", "region", region, "error", err)
@@ -67,6 +66,18 @@ func (s *Sandbox) openApps(ctx context.Context) error {
 		servers = append(servers, server)
 	}
 	return nil
+}
+
+// trustedSources are the addresses that the ingress connects to an app from.
+// Linux gives a connection within one machine the source 127.0.0.1 if it goes
+// to a loopback address, and else the very address that it goes to; packets
+// that come from elsewhere with a source of the machine's own are dropped.
+func trustedSources(app netip.Addr) []netip.Prefix {
+	from := app
+	if app.IsLoopback() {
+		from = loopback
+	}
+	return []netip.Prefix{netip.PrefixFrom(from, from.BitLen())}
 }
 
 func (s *Sandbox) appHandler(app, region string) http.Handler {

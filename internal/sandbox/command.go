@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/platformfile"
 )
 
@@ -24,6 +26,7 @@ var ErrFailed = errors.New("the story did not pass")
 
 type flags struct {
 	stateDir, platform, output string
+	pool                       string
 	https, dns                 uint16
 	check                      bool
 }
@@ -37,7 +40,7 @@ func Command(version string) *cobra.Command {
 		Long: `Run the whole world on this machine: a stand-in for AWS with the accounts of a
 vendor and of several customers, the platform's apps, and Postern between them,
 wired as in production. No AWS account and no privilege is needed; connections
-are real and stay on this machine's loopback addresses.
+are real and stay on this machine's loopback addresses, or on those of --pool.
 
 Each organization comes up connected: its account is proven, and a VPC endpoint
 of it is accepted. What is where stands in sandbox.json in the state directory.
@@ -60,6 +63,7 @@ exit status is 0 if every step passed, else 1.`,
 	cmd.Flags().StringVar(&f.platform, "platform", "immuta", "the platform: a built-in name or a file")
 	cmd.Flags().Uint16Var(&f.https, "https-port", defaultHTTPS, "port of endpoints and ingresses, or else 8443; 0: any that is free")
 	cmd.Flags().Uint16Var(&f.dns, "dns-port", defaultDNS, "port of the resolvers, or else 8053; 0: any that is free")
+	cmd.Flags().StringVar(&f.pool, "pool", "", "the `NETWORK` that all addresses are taken from, which this machine must have (default: loopback)")
 	cmd.Flags().BoolVar(&f.check, "check", false, "play the story and exit")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 	return cmd
@@ -92,6 +96,11 @@ func (f flags) run(ctx context.Context, cmd *cobra.Command, version string) erro
 	}
 	if cmd.Flags().Changed("dns-port") {
 		o.DNSPort = &f.dns
+	}
+	if f.pool != "" {
+		if o.Pool, err = netip.ParsePrefix(f.pool); err != nil {
+			return postern.Invalid("--pool", f.pool, "not a network", "write it as 198.18.0.0/15")
+		}
 	}
 	passing := false
 	if o.StateDir == "" && f.check {
@@ -241,7 +250,7 @@ What was refused, and what happened:
 Ctrl-C stops it; the next start continues.
 `,
 		s.path(fileName), get(first, first.Tenant), get(other, first.Tenant),
-		internetClient, first.Address, s.httpsPort, s.platform.Host(first.Tenant), s.httpsPort,
+		s.ground.client, first.Address, s.httpsPort, s.platform.Host(first.Tenant), s.httpsPort,
 		vpc.Resolver(), s.dnsPort, s.places.source(first.Network), first.EndpointHost,
 		s.apiURL, s.path("admin.token"), s.apiURL, s.path("admin.token"))
 }

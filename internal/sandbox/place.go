@@ -51,16 +51,6 @@ func customers(p *postern.Platform) []customer {
 	return all
 }
 
-// Addresses outside of every VPC: the internet of the sandbox.
-var (
-	internetClient = netip.MustParseAddr("127.64.0.10")
-	publicResolver = netip.MustParseAddr("127.64.0.2")
-	nameserver     = netip.MustParseAddr("127.64.0.53") // of the platform's public zones
-	publicIngress  = netip.MustParseAddr("127.64.1.0")  // of node-a, plus the region's number, from 1
-	scimIngress    = netip.MustParseAddr("127.64.2.0")
-	publicIngressB = netip.MustParseAddr("127.64.3.0") // of node-b, likewise
-)
-
 // Hosts in each of the platform's VPCs, by the last byte of the address.
 const (
 	ingressHost  = 20 // node-a
@@ -91,8 +81,8 @@ type places struct {
 // layOut builds the world of a platform: its account with a VPC, a load
 // balancer and an endpoint service in each region, and the customers' accounts
 // and networks.
-func layOut(p *postern.Platform, seed string, pool netip.Prefix, port uint16) (places, error) {
-	b := localaws.NewBuilder(seed, pool)
+func layOut(p *postern.Platform, seed string, g ground, port uint16) (places, error) {
+	b := localaws.NewBuilder(seed, g.networks)
 	own := *p
 	own.Segments = slices.Clone(p.Segments)
 	out := places{
@@ -107,7 +97,7 @@ func layOut(p *postern.Platform, seed string, pool netip.Prefix, port uint16) (p
 	}
 	vendor := b.AddAccount("platform")
 	out.accounts["platform"] = vendor
-	public, scim, publicB := publicIngress, scimIngress, publicIngressB
+	public, scim, publicB := g.ingress, g.scim, g.ingressB
 	for i, s := range own.Segments {
 		own.Segments[i].Regions = slices.Clone(s.Regions)
 		for j := range own.Segments[i].Regions {

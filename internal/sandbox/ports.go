@@ -24,19 +24,19 @@ func choosePort(ctx context.Context, flag string, asked *uint16, first, other ui
 	if asked != nil {
 		port, err = tryPort(ctx, at, *asked)
 		if err != nil {
-			return 0, "", &postern.Error{Code: postern.CodeInvalid, Field: flag, Value: fmt.Sprint(*asked), Message: "cannot be used: " + portReason(err), Fix: "give another port, or 0 for any that is free"}
+			return 0, "", &postern.Error{Code: postern.CodeInvalid, Field: flag, Value: fmt.Sprint(*asked), Message: "cannot be used: " + portReason(err, at), Fix: "give another port, or 0 for any that is free"}
 		}
 		return port, "", nil
 	}
 	if port, err = tryPort(ctx, at, first); err == nil {
 		return port, "", nil
 	}
-	why := portReason(err)
+	why := portReason(err, at)
 	if port, err = tryPort(ctx, at, other); err == nil {
 		return port, fmt.Sprintf("port %d cannot be used (%s); using %d", first, why, other), nil
 	}
 	return 0, "", &postern.Error{
-		Code: postern.CodeUnavailable, Field: flag, Message: fmt.Sprintf("neither port %d (%s) nor %d (%s) can be used", first, why, other, portReason(err)),
+		Code: postern.CodeUnavailable, Field: flag, Message: fmt.Sprintf("neither port %d (%s) nor %d (%s) can be used", first, why, other, portReason(err, at)),
 		Fix: "stop the other sandbox, or give a port that is free, or 0 for any",
 	}
 }
@@ -61,14 +61,17 @@ func tryPort(ctx context.Context, at netip.Addr, port uint16) (uint16, error) {
 	return 0, errors.New("no free port was found")
 }
 
-func portReason(err error) string {
+func portReason(err error, at netip.Addr) string {
 	switch {
 	case errors.Is(err, syscall.EACCES):
 		return "it needs a privilege"
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "it is in use"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return "this system has no address " + loopbackNote
+		if at.IsLoopback() {
+			return "this system has no address " + loopbackNote
+		}
+		return fmt.Sprintf("this system has no address %s; every address of the pool must be its own (ip route add local POOL dev lo)", at)
 	}
 	return err.Error()
 }

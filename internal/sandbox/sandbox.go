@@ -28,15 +28,24 @@ type Options struct {
 	Platform  *postern.Platform // as a vendor describes it, without backends
 	HTTPSPort *uint16           // nil: 443 or 8443; 0: any
 	DNSPort   *uint16           // nil: 53 or 8053; 0: any
-	Pool      netip.Prefix      // zero: 127.80.0.0/12
-	Logger    *slog.Logger
-	Version   string
+	// Pool is where every address of the world is, which this process must be
+	// able to listen on: VPCs in its first half, the internet in its second.
+	// The zero value stands for loopback addresses.
+	Pool    netip.Prefix
+	Logger  *slog.Logger
+	Version string
 	// Serve runs Postern with a config file until the returned stop; nil: in
 	// this process. It is called for the control plane (serve.yaml) and each
 	// node (node-a.yaml, node-b.yaml).
 	Serve func(ctx context.Context, config string) (stop func(), err error)
 	// AllowFaults lets calls to the stand-in be broken; for tests.
 	AllowFaults bool
+	// Approval is the operator's policy of claims, as the config knows it; "":
+	// "policy".
+	Approval string
+	// Cutover replaces the cutovers' timing; nil: quick enough for a person who
+	// waits.
+	Cutover *serve.Cutover
 }
 
 // Sandbox is a running world.
@@ -45,6 +54,7 @@ type Sandbox struct {
 	dir       string
 	Notes     []string // what a person should know, such as another port
 	platform  *postern.Platform
+	ground    ground
 	places    places
 	authority *authority
 	httpsPort uint16
@@ -57,6 +67,7 @@ type Sandbox struct {
 	nodes     map[string]*node
 	admin     *client.Client
 	people    map[string]*client.Client // by organization
+	control   *process
 	stops     []func()
 	stopOnce  sync.Once
 }
@@ -70,10 +81,11 @@ const (
 // Start opens the world: files, stand-in, apps, Postern, organizations, and
 // sandbox.json last. It opens everything or nothing.
 func Start(ctx context.Context, o Options) (*Sandbox, error) {
-	if !o.Pool.IsValid() {
-		o.Pool = localaws.DefaultPool()
+	g, err := groundOf(o.Pool)
+	if err != nil {
+		return nil, err
 	}
-	s := &Sandbox{options: o, dir: o.StateDir, resync: resync, people: map[string]*client.Client{}, nodes: map[string]*node{}}
+	s := &Sandbox{options: o, dir: o.StateDir, ground: g, resync: resync, people: map[string]*client.Client{}, nodes: map[string]*node{}}
 	for _, open := range []func(context.Context) error{s.lay, s.openAWS, s.openApps, s.openControl, s.openNodes, s.populate, s.describe} {
 		if err := open(ctx); err != nil {
 			s.Stop()
@@ -112,11 +124,11 @@ func (s *Sandbox) lay(ctx context.Context) error {
 	}
 	s.stops = append(s.stops, func() { _ = lock.Close() }) // nothing was written to it
 	note := ""
-	if s.httpsPort, note, err = choosePort(ctx, "--https-port", s.options.HTTPSPort, defaultHTTPS, otherHTTPS, publicIngress.Next()); err != nil {
+	if s.httpsPort, note, err = choosePort(ctx, "--https-port", s.options.HTTPSPort, defaultHTTPS, otherHTTPS, s.ground.ingress.Next()); err != nil {
 		return err
 	}
 	s.note(note)
-	if s.dnsPort, note, err = choosePort(ctx, "--dns-port", s.options.DNSPort, defaultDNS, otherDNS, publicResolver); err != nil {
+	if s.dnsPort, note, err = choosePort(ctx, "--dns-port", s.options.DNSPort, defaultDNS, otherDNS, s.ground.resolver); err != nil {
 		return err
 	}
 	s.note(note)
@@ -124,7 +136,7 @@ func (s *Sandbox) lay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.places, err = layOut(s.options.Platform, seed, s.options.Pool, s.httpsPort); err != nil {
+	if s.places, err = layOut(s.options.Platform, seed, s.ground, s.httpsPort); err != nil {
 		return err
 	}
 	s.platform = s.places.platform
@@ -152,8 +164,8 @@ func (s *Sandbox) seed() (string, error) {
 
 func (s *Sandbox) openAWS(ctx context.Context) error {
 	server, err := localaws.New(localaws.Config{
-		World: s.places.world, StatePath: s.path("localaws.json"), AllowFaults: s.options.AllowFaults,
-		DNS: localaws.DNS{Port: s.dnsPort, Public: publicResolver, Zones: map[string]netip.AddrPort{
+		World: s.places.world, Listen: netip.AddrPortFrom(s.ground.aws, 0).String(), StatePath: s.path("localaws.json"), AllowFaults: s.options.AllowFaults,
+		DNS: localaws.DNS{Port: s.dnsPort, Public: s.ground.resolver, Zones: map[string]netip.AddrPort{
 			s.platform.Domains.Hosted: s.nameserver(), s.platform.Domains.PrivateLink: s.nameserver(),
 		}},
 		Logger: s.options.Logger.With("of", "localaws"),
@@ -178,8 +190,8 @@ func (s *Sandbox) File() File {
 		API:    FileAPI{URL: s.apiURL, AdminURL: s.adminURL, AdminTokenFile: s.path("admin.token"), Tokens: map[string]string{}},
 		AWS:    FileAWS{EndpointURL: s.aws.EndpointURL(), Accounts: map[string]FileAccount{}},
 		CAFile: s.path("ca.pem"), HTTPSPort: s.httpsPort, DNSPort: s.dnsPort, AccessLog: s.path("access.log"),
-		Resolvers: map[string]netip.Addr{"public": publicResolver},
-		Sources:   map[string]netip.Addr{"internet": internetClient},
+		Resolvers: map[string]netip.Addr{"public": s.ground.resolver},
+		Sources:   map[string]netip.Addr{"internet": s.ground.client},
 		Ingress:   FileIngress{Private: s.places.private, Public: s.places.public, SCIM: s.places.scim},
 		Nodes:     map[string]FileNode{},
 		Hosts:     map[string]string{},
@@ -211,7 +223,9 @@ func (s *Sandbox) tokenFile(name string) string {
 }
 
 // nameserver is where the platform's public zones are served.
-func (s *Sandbox) nameserver() netip.AddrPort { return netip.AddrPortFrom(nameserver, s.dnsPort) }
+func (s *Sandbox) nameserver() netip.AddrPort {
+	return netip.AddrPortFrom(s.ground.nameserver, s.dnsPort)
+}
 
 // person is an organization's network engineer.
 func (s *Sandbox) person(organization string) person {
@@ -220,7 +234,7 @@ func (s *Sandbox) person(organization string) person {
 
 // visitor is a client in a network, or on the internet.
 func (s *Sandbox) visitor(network string) visitor {
-	v := visitor{source: internetClient, resolver: netip.AddrPortFrom(publicResolver, s.dnsPort), roots: s.authority.pool()}
+	v := visitor{source: s.ground.client, resolver: netip.AddrPortFrom(s.ground.resolver, s.dnsPort), roots: s.authority.pool()}
 	if vpc, ok := s.places.networks[network]; ok {
 		v.source, v.resolver = s.places.source(network), netip.AddrPortFrom(vpc.Resolver(), s.dnsPort)
 	}

@@ -204,11 +204,11 @@ func (st *story) stillPublic(ctx context.Context) error {
 			return err
 		}
 		for _, b := range bs {
-			if b.Name == "PublicClients" && slices.Contains(b.Evidence, internetClient.String()) {
+			if b.Name == "PublicClients" && slices.Contains(b.Evidence, st.ground.client.String()) {
 				return nil
 			}
 		}
-		return fmt.Errorf("preflight does not name %s among %+v", internetClient, bs)
+		return fmt.Errorf("preflight does not name %s among %+v", st.ground.client, bs)
 	})
 	if err != nil {
 		return err
@@ -220,7 +220,7 @@ func (st *story) stillPublic(ctx context.Context) error {
 	if now.Status.State != "rehearsing" {
 		return fmt.Errorf("a public client comes, and the cutover is %s", now.Status.State)
 	}
-	st.saw("preflight names %s", internetClient)
+	st.saw("preflight names %s", st.ground.client)
 	return nil
 }
 

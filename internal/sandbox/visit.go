@@ -23,6 +23,7 @@ type visitor struct {
 	source   netip.Addr
 	resolver netip.AddrPort
 	roots    *x509.CertPool
+	ahead    []byte // sent first on every connection, as load balancers do
 }
 
 // reply is what an app answered, and what it says of the visitor.
@@ -91,7 +92,14 @@ func (v visitor) handshake(ctx context.Context, at netip.AddrPort, serverName st
 
 func (v visitor) dial(ctx context.Context, at netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: v.source.AsSlice()}, Timeout: visitTimeout}
-	return d.DialContext(ctx, "tcp", at.String())
+	c, err := d.DialContext(ctx, "tcp", at.String())
+	if err != nil || len(v.ahead) == 0 {
+		return c, err
+	}
+	if _, err := c.Write(v.ahead); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
 // resolve asks the visitor's resolver for a name's address.

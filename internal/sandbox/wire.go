@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,12 +37,15 @@ func (s *Sandbox) openControl(ctx context.Context) error {
 		API:      serve.API{Listen: api, AdminTokenFile: s.path("admin.token")},
 		Admin:    serve.Admin{Listen: admin},
 		AWS:      serve.AWS{EndpointURL: s.aws.EndpointURL(), AccessKeyID: key.ID, SecretAccessKeyFile: s.path("platform.secret")},
-		Approval: "policy", Resync: resync, Settle: settle,
+		Approval: cmp.Or(s.options.Approval, "policy"), Resync: resync, Settle: settle,
 		DNS: serve.DNS{Listen: []netip.AddrPort{s.nameserver()}, TTL: time.Second},
 		Cutover: serve.Cutover{
 			Observe: 4 * time.Second, Window: 10 * time.Second, Clients: 3, Drain: time.Second, NodeSilence: 8 * time.Second,
 		},
 		Log: serve.Log{Format: "text", Level: "info"}, ShutdownTimeout: shutdownTimeout,
+	}
+	if s.options.Cutover != nil {
+		c.Cutover = *s.options.Cutover
 	}
 	described, err := platformfile.Marshal(s.platform)
 	if err != nil {
@@ -58,11 +62,10 @@ func (s *Sandbox) openControl(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
-	stop, err := s.serve(ctx, s.path("serve.yaml"))
-	if err != nil {
+	if s.control, err = s.openProcess(ctx, s.path("serve.yaml")); err != nil {
 		return err
 	}
-	s.stops = append(s.stops, stop)
+	s.stops = append(s.stops, s.control.close)
 	if err := s.awaitReady(ctx, "the control plane", s.adminURL); err != nil {
 		return err
 	}

@@ -19,11 +19,14 @@ import (
 	"github.com/postern-net/postern/internal/relay"
 )
 
-// doors are the ingresses of this process, one per region, on one engine.
+// doors are the ingresses of this process, one per region. The private
+// listeners of all regions share an engine and its limits, and the public ones
+// another: whoever floods the public side does not shut the private one.
 type doors struct {
 	config   []Ingress
 	platform *postern.Platform
-	engine   *relay.Engine
+	private  *relay.Engine
+	public   *relay.Engine
 	regions  map[string]*ingress.Ingress
 	log      *slog.Logger
 	work     sync.WaitGroup
@@ -33,13 +36,17 @@ type doors struct {
 // newDoors makes the ingresses; none listens yet, and each refuses everything
 // until it is given routes.
 func newDoors(c Config, p *postern.Platform, access, log *slog.Logger, reg prometheus.Registerer) (*doors, error) {
-	d := &doors{config: c.Ingress, platform: p, regions: map[string]*ingress.Ingress{}, log: log, engine: relay.New(relay.Config{
+	limits := relay.Config{
 		Logger: log, HelloTimeout: c.Limits.HelloTimeout, IdleTimeout: c.Limits.IdleTimeout,
 		DialTimeout: c.Limits.DialTimeout, MaxConnections: c.Limits.MaxConnections,
-	})}
+	}
+	d := &doors{
+		config: c.Ingress, platform: p, regions: map[string]*ingress.Ingress{}, log: log,
+		private: relay.New(limits), public: relay.New(limits),
+	}
 	for _, in := range c.Ingress {
 		made, err := ingress.New(ingress.Config{
-			Region: in.Region, Engine: d.engine, Logger: access.With("region", in.Region),
+			Region: in.Region, Engine: d.private, PublicEngine: d.public, Logger: access.With("region", in.Region),
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"region": in.Region}, reg),
 		})
 		if err != nil {
@@ -55,21 +62,21 @@ func (d *doors) open(ctx context.Context, fail func(error)) error {
 	for _, c := range d.config {
 		in := d.regions[c.Region]
 		region, _, _ := d.platform.Region(c.Region)
-		if err := d.listen(ctx, c.Private, fail, func(ln *net.TCPListener) error { return in.ServePrivate(ln, region.LoadBalancerSources) }); err != nil {
+		if err := d.listen(ctx, d.private, c.Private, fail, func(ln *net.TCPListener) error { return in.ServePrivate(ln, region.LoadBalancerSources) }); err != nil {
 			return fmt.Errorf("the private ingress in %s: %w", c.Region, err)
 		}
 		if !c.Public.IsValid() {
 			continue
 		}
-		if err := d.listen(ctx, c.Public, fail, func(ln *net.TCPListener) error { return in.ServePublic(ln) }); err != nil {
+		if err := d.listen(ctx, d.public, c.Public, fail, func(ln *net.TCPListener) error { return in.ServePublic(ln) }); err != nil {
 			return fmt.Errorf("the public ingress in %s: %w", c.Region, err)
 		}
 	}
 	return nil
 }
 
-func (d *doors) listen(ctx context.Context, at netip.AddrPort, fail func(error), serve func(*net.TCPListener) error) error {
-	ln, err := d.engine.Listen(ctx, at.String())
+func (d *doors) listen(ctx context.Context, e *relay.Engine, at netip.AddrPort, fail func(error), serve func(*net.TCPListener) error) error {
+	ln, err := e.Listen(ctx, at.String())
 	if err != nil {
 		return err
 	}
@@ -127,8 +134,14 @@ func (d *doors) ids() []string { return slices.Sorted(maps.Keys(d.regions)) }
 
 // shutdown takes no more connections, and cuts those that do not end in time.
 func (d *doors) shutdown(ctx context.Context) {
-	if err := d.engine.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
-		d.log.Warn("the engine did not shut down cleanly", "error", err)
+	var both sync.WaitGroup
+	for _, e := range []*relay.Engine{d.private, d.public} {
+		both.Go(func() {
+			if err := e.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+				d.log.Warn("the engine did not shut down cleanly", "error", err)
+			}
+		})
 	}
+	both.Wait()
 	d.work.Wait()
 }

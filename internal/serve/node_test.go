@@ -54,8 +54,10 @@ func TestLoadConfigOfANode(t *testing.T) {
 		{"control with a link of its own", "[ingress]", "[control, ingress]\napi: {listen: \"127.0.0.1:1\"}", ""},
 		{"no role", "[ingress]", "[]", "roles: missing; use control, ingress, or both"},
 		{"a node without doors", "[ingress]", "[control]\napi: {listen: \"127.0.0.1:1\"}", ":5:1: node: goes with the role ingress"},
-		{"ca_file without control_url", onlyIngress[strings.Index(onlyIngress, "roles"):strings.Index(onlyIngress, "admin")],
-			"roles: [control, ingress]\napi: {listen: \"127.0.0.1:1\"}\nnode: {ca_file: ca.pem}\n", ":5:17: node.ca_file: goes with control_url"},
+		{
+			"ca_file without control_url", onlyIngress[strings.Index(onlyIngress, "roles"):strings.Index(onlyIngress, "admin")],
+			"roles: [control, ingress]\napi: {listen: \"127.0.0.1:1\"}\nnode: {ca_file: ca.pem}\n", ":5:17: node.ca_file: goes with control_url",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !strings.Contains(onlyIngress, c.old) {
@@ -71,7 +73,7 @@ func TestLoadConfigOfANode(t *testing.T) {
 
 // layNode writes the config of a node of a control plane, with a token that the
 // control plane made.
-func layNode(t *testing.T, controlPlane places, controlURL, extra string) places {
+func layNode(t *testing.T, controlPlane places, controlURL string) places {
 	t.Helper()
 	c, err := client.New("http://"+controlPlane.api, client.Options{Token: readToken(t, controlPlane)})
 	if err != nil {
@@ -85,7 +87,7 @@ func layNode(t *testing.T, controlPlane places, controlURL, extra string) places
 	p := places{admin: free(t), private: free(t), public: free(t)}
 	p.config = write(t, strings.NewReplacer(
 		"http://127.0.0.1:8080", controlURL, "127.0.0.1:9090", p.admin, "127.0.0.1:8443", p.private, "127.0.0.1:8444", p.public,
-	).Replace(onlyIngress)+"shutdown_timeout: 200ms\n"+extra)
+	).Replace(onlyIngress)+"shutdown_timeout: 200ms\n")
 	p.state = filepath.Join(filepath.Dir(p.config), "state")
 	p.token = filepath.Join(filepath.Dir(p.config), "node.token")
 	put(t, p.token, token.Secret+"\n", 0o600)
@@ -116,7 +118,7 @@ func TestNodeOfItsOwn(t *testing.T) {
 	if open(t, cp.private) {
 		t.Error("a control plane has a door")
 	}
-	p := layNode(t, cp, "http://"+cp.api, "")
+	p := layNode(t, cp, "http://"+cp.api)
 	n, log := started(t, p)
 	awaitReady(t, p)
 	if strings.Contains(log(), strings.TrimSpace(readToken(t, p))) {
@@ -150,7 +152,7 @@ func TestFencedNodeIsNotReady(t *testing.T) {
 	cp := lay(t, "") // its own node is "local", and another one is of its own
 	controlPlane, _ := started(t, cp)
 	defer controlPlane.Stop()
-	p := layNode(t, cp, "http://"+cp.api, "")
+	p := layNode(t, cp, "http://"+cp.api)
 	n, _ := started(t, p)
 	defer n.Stop()
 	awaitReady(t, p)
@@ -197,7 +199,7 @@ func TestNodeOverTLS(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	cp := lay(t, "")
 	plain, _ := started(t, cp)
-	p := layNode(t, cp, "https://"+cp.api, "")
+	p := layNode(t, cp, "https://"+cp.api)
 	plain.Stop()
 	certificate(t, filepath.Dir(cp.config), net.ParseIP("127.0.0.1"))
 	b, err := os.ReadFile(cp.config)
@@ -267,7 +269,7 @@ func TestNodeNeedsItsFiles(t *testing.T) {
 		"node.ca_file: ":                         func(places) {},
 		"node.ca_file: holds no PEM certificate": func(p places) { put(t, filepath.Join(filepath.Dir(p.config), "ca.pem"), "x", 0o600) },
 	} {
-		p := layNode(t, cp, "http://"+cp.api, "")
+		p := layNode(t, cp, "http://"+cp.api)
 		if strings.HasPrefix(says, "node.ca_file") {
 			b, err := os.ReadFile(p.config)
 			if err != nil {

@@ -1,37 +1,298 @@
 package store
 
 import (
+	"database/sql"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/postern-net/postern"
 )
 
-// maxArrivals bounds the table; the rows that were not seen for longest go.
-const maxArrivals = 50_000
+// The arrivals are bounded apart, so that who can make many of one kind does
+// not drive out another kind: an address of the internet costs little, an
+// endpoint of an organization more, and a name that a stranger asks for
+// nothing.
+const (
+	maxAdmittedPrivate = 20_000 // those that were not seen for longest go
+	maxAdmittedPublic  = 15_000
+	maxRefused         = 15_000 // on organizations' accounts, in all
+	// maxRefusedEach bounds one organization's refusals at one listener. What
+	// exceeds it is folded into a row for each region, endpoint and reason.
+	maxRefusedEach = 2_000
+	// maxRefusedNobody bounds the refusals on nobody's account. What exceeds
+	// it is folded into a row for each region, listener and reason.
+	maxRefusedNobody = 2_000
+	// stale is the age from which a refusal makes room where there is none, so
+	// that the rows of an old flood do not hide what is new.
+	stale = 24 * time.Hour
+)
 
 const (
 	arrivalKey     = `region, listener, endpoint, source, server_name, reason, organization`
 	arrivalColumns = arrivalKey + `, count, first_seen, last_seen`
+	// chosen are the refusals that fold changes; of the others there are few,
+	// so they are in no bound.
+	chosen = `reason <> '' AND (source <> '' OR server_name <> '' OR organization = '' AND endpoint <> '')`
 )
 
-// AddArrivals adds counts that a node reported to those that are there.
-func (t *Tx) AddArrivals(as []postern.ArrivalCount) error {
+// arrivalID is an arrival without its counts.
+type arrivalID struct {
+	region, listener, endpoint, source, serverName string
+	denial                                         postern.Denial
+	organization                                   string
+}
+
+func idOf(a postern.ArrivalCount) arrivalID {
+	return arrivalID{a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization}
+}
+
+// kind is what arrivals are bounded by.
+type kind struct {
+	listener     string
+	refused      bool
+	organization string // of refusals
+}
+
+func kindOf(a postern.ArrivalCount) kind {
+	switch {
+	case a.Denial == "":
+		return kind{listener: a.Listener}
+	case a.Organization == "":
+		return kind{refused: true}
+	default:
+		return kind{listener: a.Listener, refused: true, organization: a.Organization}
+	}
+}
+
+// bound is how many rows of a kind there may be before others are folded; 0:
+// they are never folded.
+func (k kind) bound() int {
+	switch {
+	case !k.refused:
+		return 0
+	case k.organization == "":
+		return maxRefusedNobody
+	default:
+		return maxRefusedEach
+	}
+}
+
+// fold leaves out what a client can choose freely.
+func fold(a postern.ArrivalCount) postern.ArrivalCount {
+	a.Source, a.ServerName = "", ""
+	if a.Organization == "" {
+		a.EndpointID = ""
+	}
+	return a
+}
+
+// plus adds what was seen of the same arrival.
+func plus(a, b postern.ArrivalCount) postern.ArrivalCount {
+	a.Count += b.Count
+	if b.FirstSeen.Before(a.FirstSeen) {
+		a.FirstSeen = b.FirstSeen
+	}
+	if b.LastSeen.After(a.LastSeen) {
+		a.LastSeen = b.LastSeen
+	}
+	return a
+}
+
+// arrivals adds counts to the table in one transaction. Rows are counted when
+// the first new one comes, for mostly there is none.
+type arrivals struct {
+	tx     *Tx
+	update *sql.Stmt
+	insert *sql.Stmt
+	latest time.Time
+
+	rows    map[kind]int // nil: not counted
+	cleared map[kind]bool
+	folded  map[arrivalID]postern.ArrivalCount
+}
+
+// AddArrivals adds counts that a node reported to those that are there. Every
+// count is kept, within the bounds of this file; what goes over them loses
+// what the client chose.
+func (t *Tx) AddArrivals(as []postern.ArrivalCount) (err error) {
+	w := arrivals{tx: t, cleared: map[kind]bool{}, folded: map[arrivalID]postern.ArrivalCount{}}
+	defer func() { err = errors.Join(err, w.close()) }()
+	if err := w.prepare(); err != nil {
+		return err
+	}
 	for _, a := range as {
-		if _, err := t.exec(`INSERT INTO arrivals (`+arrivalColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (`+arrivalKey+`) DO UPDATE SET
-				count = arrivals.count + excluded.count, last_seen = max(arrivals.last_seen, excluded.last_seen),
-				first_seen = min(arrivals.first_seen, excluded.first_seen)`,
-			a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization, a.Count, micros(a.FirstSeen), micros(a.LastSeen)); err != nil {
+		if a.LastSeen.After(w.latest) {
+			w.latest = a.LastSeen
+		}
+	}
+	for _, a := range as {
+		if err := w.add(a); err != nil {
 			return err
 		}
 		if err := t.seeProbe(a); err != nil {
 			return err
 		}
 	}
-	// Counted and not cut at a time: a node reports many rows of one time.
-	_, err := t.exec(`DELETE FROM arrivals WHERE (`+arrivalKey+`) IN
-		(SELECT `+arrivalKey+` FROM arrivals ORDER BY last_seen LIMIT max(0, (SELECT count(*) FROM arrivals) - ?))`, maxArrivals)
+	for _, a := range w.folded {
+		if err := w.write(a); err != nil {
+			return err
+		}
+	}
+	return w.trim()
+}
+
+func (w *arrivals) prepare() (err error) {
+	if w.update, err = w.tx.prepare(`UPDATE arrivals SET count = count + ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?)
+		WHERE region = ? AND listener = ? AND endpoint = ? AND source = ? AND server_name = ? AND reason = ? AND organization = ?`); err != nil {
+		return err
+	}
+	w.insert, err = w.tx.prepare(`INSERT INTO arrivals (` + arrivalColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	return err
+}
+
+func (t *Tx) prepare(query string) (*sql.Stmt, error) {
+	s, err := t.tx.PrepareContext(t.ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	return s, nil
+}
+
+func (w *arrivals) close() error {
+	var errs []error
+	for _, s := range []*sql.Stmt{w.update, w.insert} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// add adds to the arrival's row, makes one where there is none and there may
+// be one, or else keeps the counts for the row that they are folded into.
+func (w *arrivals) add(a postern.ArrivalCount) error {
+	if done, err := w.addTo(a); done || err != nil {
+		return err
+	}
+	if w.rows == nil {
+		if err := w.count(); err != nil {
+			return err
+		}
+	}
+	f, k := fold(a), kindOf(a)
+	if k.refused && f != a {
+		full, err := w.full(k)
+		if err != nil {
+			return err
+		}
+		if full {
+			if before, ok := w.folded[idOf(f)]; ok {
+				f = plus(f, before)
+			}
+			w.folded[idOf(f)] = f
+			return nil
+		}
+		w.rows[k]++
+	} else if !k.refused {
+		w.rows[k]++
+	}
+	return w.create(a)
+}
+
+// full tells whether there is no place for another row of a kind of refusals.
+// Those that are stale make some.
+func (w *arrivals) full(k kind) (bool, error) {
+	if w.rows[k] < k.bound() {
+		return false, nil
+	}
+	if !w.cleared[k] {
+		w.cleared[k] = true
+		gone, err := w.tx.exec(`DELETE FROM arrivals WHERE last_seen < ? AND organization = ? AND (? = '' OR listener = ?) AND `+chosen,
+			micros(w.latest.Add(-stale)), k.organization, k.listener, k.listener)
+		if err != nil {
+			return false, err
+		}
+		w.rows[k] -= int(gone)
+	}
+	return w.rows[k] >= k.bound(), nil
+}
+
+// write adds a folded arrival.
+func (w *arrivals) write(a postern.ArrivalCount) error {
+	if done, err := w.addTo(a); done || err != nil {
+		return err
+	}
+	return w.create(a)
+}
+
+// addTo adds to the row that is there; false: there is none.
+func (w *arrivals) addTo(a postern.ArrivalCount) (bool, error) {
+	res, err := w.update.ExecContext(w.tx.ctx, a.Count, micros(a.FirstSeen), micros(a.LastSeen),
+		a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization)
+	if err != nil {
+		return false, fmt.Errorf("write: %w", err)
+	}
+	n, err := res.RowsAffected()
+	return n > 0, err
+}
+
+func (w *arrivals) create(a postern.ArrivalCount) error {
+	_, err := w.insert.ExecContext(w.tx.ctx, a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization,
+		a.Count, micros(a.FirstSeen), micros(a.LastSeen))
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+// count counts the rows of every kind.
+func (w *arrivals) count() error {
+	type group struct {
+		kind
+		rows int
+	}
+	groups, err := list(w.tx, func(r row) (g group, err error) {
+		err = r.Scan(&g.refused, &g.listener, &g.organization, &g.rows)
+		return g, err
+	}, `SELECT reason <> '', CASE WHEN reason <> '' AND organization = '' THEN '' ELSE listener END,
+		CASE WHEN reason <> '' THEN organization ELSE '' END, count(*) FROM arrivals WHERE reason = '' OR `+chosen+` GROUP BY 1, 2, 3`)
+	w.rows = make(map[kind]int, len(groups))
+	for _, g := range groups {
+		w.rows[g.kind] = g.rows
+	}
+	return err
+}
+
+// trim deletes what exceeds the bounds, what was not seen for longest first.
+// Without a new row there is nothing to delete.
+func (w *arrivals) trim() error {
+	refused := 0
+	for k, n := range w.rows {
+		if k.organization != "" {
+			refused += n
+		}
+	}
+	for _, b := range []struct {
+		which string
+		is    string
+		over  int
+	}{
+		{`reason = '' AND listener = ?`, postern.ListenerPrivate, w.rows[kind{listener: postern.ListenerPrivate}] - maxAdmittedPrivate},
+		{`reason = '' AND listener = ?`, postern.ListenerPublic, w.rows[kind{listener: postern.ListenerPublic}] - maxAdmittedPublic},
+		{chosen + ` AND organization <> ?`, "", refused - maxRefused},
+		{chosen + ` AND organization = ?`, "", w.rows[kind{refused: true}] - maxRefusedNobody},
+	} {
+		if b.over <= 0 {
+			continue
+		}
+		// Counted and not cut at a time: a node reports many rows of one time.
+		if _, err := w.tx.exec(`DELETE FROM arrivals WHERE (`+arrivalKey+`) IN
+			(SELECT `+arrivalKey+` FROM arrivals WHERE `+b.which+` ORDER BY last_seen LIMIT ?)`, b.is, b.over); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func scanArrival(r row) (a postern.ArrivalCount, err error) {

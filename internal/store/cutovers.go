@@ -79,10 +79,7 @@ func (t *Tx) CreateCutover(c postern.Cutover) (postern.Cutover, error) {
 		c.ID, c.Tenant, c.Organization, c.Phase, acknowledged, conditions, c.StartedBy, micros(c.StartedAt), micros(c.PublishedAt),
 		micros(c.EnforcedAt), micros(c.DrainUntil), c.EnforceRevision, micros(c.WithdrawnAt), micros(c.EndedAt), c.EndedBy, c.EndedWhy, c.ResourceVersion)
 	if err == nil && n == 0 {
-		err = &postern.Error{
-			Code: postern.CodeConflict, Field: "tenant", Value: c.Tenant, Message: "the tenant has a cutover already",
-			Fix: "see it with `postern cutover status " + c.Tenant + "`; roll it back to begin anew",
-		}
+		err = postern.CutoverExists(c.Tenant)
 	}
 	return c, err
 }

@@ -1,10 +1,8 @@
 package store_test
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -172,34 +170,5 @@ func TestArrivals(t *testing.T) {
 			}
 			return err
 		})
-	}
-}
-
-// A stranger who knocks from everywhere at once must not fill the disk, even
-// with arrivals that all have the same time.
-func TestArrivalsAreBounded(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "postern.db")
-	s := openFile(t, path)
-	const bound = 50_000
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	// As 50 099 reports would leave it: 20 000 at noon, the rest later.
-	if _, err := db.ExecContext(t.Context(), `INSERT INTO arrivals
-		WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-		SELECT '', 'public', '', i, '', 'unknown_host', '', 1, ?, ? + i / 20000 FROM n`, bound+98, noon.UnixMicro(), noon.UnixMicro()); err != nil {
-		t.Fatal(err)
-	}
-	update(t, s, func(tx *store.Tx) error {
-		return tx.AddArrivals([]postern.ArrivalCount{{Listener: "public", Source: "new", Denial: postern.DenyUnknownHost, Count: 1, LastSeen: noon.Add(time.Hour)}})
-	})
-	var all, oldest int
-	if err := db.QueryRowContext(t.Context(), `SELECT count(*), count(*) FILTER (WHERE last_seen = ?) FROM arrivals`, noon.UnixMicro()).Scan(&all, &oldest); err != nil {
-		t.Fatal(err)
-	}
-	if all != bound || oldest != 20_000-100 {
-		t.Errorf("%d rows are left, of them %d of the 20000 oldest; want %d, of which the 100 oldest went", all, oldest, bound)
 	}
 }

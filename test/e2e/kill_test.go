@@ -25,10 +25,12 @@ import (
 // far fewer.
 const kills = 20
 
-// TestKill kills `postern serve` at random moments while a driver writes: the
-// control plane or one of its nodes, each a process of its own. The stand-in
-// for AWS and the driver live on. Whatever the API acknowledged must exist
-// afterwards, and the story must pass on what is left.
+// TestKill kills `postern serve` at random moments while drivers write: the
+// control plane or one of its nodes, each a process of its own. The drivers
+// make objects, prove an account, claim endpoints and take claims back; they
+// and the stand-in for AWS live on. Whatever the API acknowledged must exist
+// afterwards, what it acknowledged as taken back must stay so, and the story
+// must pass on what is left.
 func TestKill(t *testing.T) {
 	if os.Getenv("POSTERN_E2E") == "" {
 		t.Skip("kills a server twenty times; run it with `make e2e`")
@@ -68,6 +70,8 @@ func TestKill(t *testing.T) {
 	for n := range 4 {
 		drivers.Go(func() { drive(driving, t, newClient(t, f), j, n) })
 	}
+	engineer := newCustomer(t, f, p)
+	drivers.Go(func() { engineer.drive(driving, j) })
 	admins := []string{f.API.AdminURL}
 	for _, n := range f.Nodes {
 		admins = append(admins, n.AdminURL)
@@ -97,6 +101,7 @@ func TestKill(t *testing.T) {
 	if total < kills {
 		t.Fatalf("only %d writes were acknowledged: the test proves nothing", total)
 	}
+	engineer.check(j)
 	world.Stop()
 	stopped = true
 
@@ -169,7 +174,7 @@ func (j *journal) note(kind, id string) {
 	}
 }
 
-// missing reads the journal back and asks for everything in it.
+// missing asks for every organization, tenant and token in the journal.
 func (j *journal) missing(t *testing.T, c *client.Client) (lost []string, total int) {
 	t.Helper()
 	have := map[string]bool{}
@@ -188,6 +193,21 @@ func (j *journal) missing(t *testing.T, c *client.Client) (lost []string, total 
 	for _, v := range tokens {
 		have["token "+v.ID] = true
 	}
+	for _, line := range j.lines(t) {
+		if kind, _, _ := strings.Cut(line, " "); kind != "organization" && kind != "tenant" && kind != "token" {
+			continue
+		}
+		total++
+		if !have[line] {
+			lost = append(lost, line)
+		}
+	}
+	return lost, total
+}
+
+// lines reads the journal back.
+func (j *journal) lines(t *testing.T) (out []string) {
+	t.Helper()
 	f, err := os.Open(j.file.Name())
 	if err != nil {
 		t.Fatal(err)
@@ -195,12 +215,9 @@ func (j *journal) missing(t *testing.T, c *client.Client) (lost []string, total 
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		total++
-		if !have[lines.Text()] {
-			lost = append(lost, lines.Text())
-		}
+		out = append(out, lines.Text())
 	}
-	return lost, total
+	return out
 }
 
 // children are the processes of a sandbox: the control plane and its nodes.

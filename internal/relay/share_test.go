@@ -1,0 +1,108 @@
+package relay_test
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/proxyproto"
+	"github.com/postern-net/postern/internal/relay"
+)
+
+// Each client has a share of the connections, and taking more of them shuts
+// nobody else out.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	const otherID = "vpce-08d2bf15fac5001c9"
+	address := func(s string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(s), 49153) }
+	for _, tc := range []struct {
+		name          string
+		firstID       string
+		first, second netip.AddrPort
+		secondID      string
+		admitted      bool // the second
+	}{
+		{"one endpoint, two clients", vpceID, address("10.0.0.5"), address("10.0.0.6"), vpceID, false},
+		{"two endpoints, one address", vpceID, address("10.0.0.5"), address("10.0.0.5"), otherID, true},
+		{"one address", "", address("198.51.100.7"), address("198.51.100.7"), "", false},
+		{"two addresses", "", address("198.51.100.7"), address("198.51.100.8"), "", true},
+		{"one IPv6 network", "", address("2001:db8:0:1::1"), address("2001:db8:0:1:ffff::"), "", false},
+		{"two IPv6 networks", "", address("2001:db8:0:1::1"), address("2001:db8:0:2::1"), "", true},
+		{"an address in IPv6's form", "", address("::ffff:198.51.100.7"), address("::ffff:198.51.100.8"), "", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			b := listen(t)
+			p := start(t, setup{
+				config: relay.Config{MaxConnections: 4}, // so that a share is one
+				match:  to(b.addr), proxied: true, sources: []netip.Prefix{loopback},
+			})
+			h := hello(t, host)
+			ask := func(source netip.AddrPort, id string) *net.TCPConn {
+				destination := targetAddr
+				if source.Addr().Is6() {
+					destination = address("2001:db8::1")
+				}
+				c := dial(t, p.addr)
+				send(t, c, slices.Concat(proxyproto.AppendAWS(nil, source, destination, id), h))
+				return c
+			}
+			first := ask(tc.first, tc.firstID)
+			expect(t, b.accept(t), h)
+			second := ask(tc.second, tc.secondID)
+			if tc.admitted {
+				expect(t, b.accept(t), h)
+				return
+			}
+			expectRefusal(t, second)
+			r := p.wait(t, "refused", 1)[0]
+			if r.verdict.Deny != postern.DenyOverload || r.arrival.Proxy.VPCEndpointID != tc.secondID {
+				t.Errorf("refused for %q, as from %q", r.verdict.Deny, r.arrival.Proxy.VPCEndpointID)
+			}
+			must(t, first.SetLinger(0))
+			must(t, first.Close())
+			p.wait(t, "closed", 1)
+			for p.Connections() > 0 { // the record comes a moment before the place is free
+				p.waitBriefly(t)
+			}
+			ask(tc.second, tc.secondID)
+			expect(t, b.accept(t), h)
+		})
+	}
+}
+
+// A client over its share takes no place from the others while it is told so.
+func TestOverTheShareIsInNoBudget(t *testing.T) {
+	t.Parallel()
+	b := listen(t)
+	p := start(t, setup{
+		config: relay.Config{MaxConnections: 2, MaxPerClient: 1, AlertLinger: patience},
+		match:  to(b.addr), proxied: true, sources: []netip.Prefix{loopback},
+	})
+	h := hello(t, host)
+	for i := range 4 {
+		send(t, dial(t, p.addr), slices.Concat(header(), h))
+		if i == 0 {
+			expect(t, b.accept(t), h)
+		} else {
+			p.wait(t, "refused", i) // and lingers, for the client does not close
+		}
+	}
+	if n := p.Connections(); n != 4 {
+		t.Errorf("%d connections, want one and three that linger", n)
+	}
+	send(t, dial(t, p.addr), slices.Concat(proxyproto.AppendAWS(nil, clientAddr, targetAddr, "vpce-08d2bf15fac5001c9"), h))
+	expect(t, b.accept(t), h)
+}
+
+func TestShareOfAPlainListener(t *testing.T) {
+	t.Parallel()
+	b := listen(t)
+	p := start(t, setup{config: relay.Config{MaxConnections: 4}, match: to(b.addr)})
+	connect(t, p, b)
+	// It is told at once: nothing that it might send is waited for.
+	expectRefusal(t, dial(t, p.addr))
+	p.wait(t, "refused", 1)
+}
