@@ -102,7 +102,8 @@ func (p *probe) run(ctx context.Context, s session, tenant string) error {
 		}
 		return fmt.Errorf("in %s the platform did not see the probe come through an endpoint of yours", p.patience)
 	}
-	return s.app.print(seen, func() string {
+	a := s.app
+	return a.print(seen, func() string {
 		return clean(fmt.Sprintf("The path through %s to tenant %s is proven.", seen.VPCEndpointID, tenant)) + "\n"
 	})
 }

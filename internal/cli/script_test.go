@@ -78,7 +78,7 @@ func runInWorlds(t *testing.T, dir string, automatic bool) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"as": as, "with-aws": withAWS, "create-endpoint": createEndpoint, "delete-endpoint": deleteEndpoint,
+			"as": as, "mode": mode, "with-aws": withAWS, "create-endpoint": createEndpoint, "delete-endpoint": deleteEndpoint,
 			"await": await, "stable": stable, "break-aws": breakAWS, "deny": deny,
 			"visit": visitPrivately, "visit-publicly": visitPublicly, "keep-coming": keepComing, "address": address, "ask-backends": askBackends,
 			"lose-node": loseNode, "fence": fence,
@@ -87,6 +87,15 @@ func runInWorlds(t *testing.T, dir string, automatic bool) {
 }
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) } //nolint:forcetypeassert // Setup put it there
+
+// mode OCTAL FILE: who may do what with the file.
+func mode(ts *testscript.TestScript, _ bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := strconv.FormatUint(uint64(info.Mode().Perm()), 8); got != args[0] {
+		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
+	}
+}
 
 // as NAME: the token in use.
 func as(ts *testscript.TestScript, _ bool, args []string) {

@@ -154,12 +154,12 @@ func (s *scene) config() control.Config {
 func (s *scene) loop() *control.Loop { return control.New(s.config()) }
 
 // start stores a cutover as the API does.
-func (s *scene) start(acknowledged ...string) {
+func (s *scene) start() {
 	s.t.Helper()
 	s.update(func(tx *store.Tx) error {
 		_, err := tx.CreateCutover(postern.Cutover{
 			ID: "cut_1", Tenant: "example", Organization: "example-corp", Phase: postern.CutoverRehearsing,
-			Acknowledged: acknowledged, StartedBy: "ada", StartedAt: s.clock(),
+			StartedBy: "ada", StartedAt: s.clock(),
 		})
 		return errors.Join(err, tx.AppendEvent(postern.Event{At: s.clock(), Actor: "ada", Action: "cutover.started", Subject: "cut_1"}))
 	})
@@ -552,6 +552,9 @@ func TestPreflightOfWhatIsStored(t *testing.T) {
 		t.Errorf("evidence %v", got)
 	}
 	isolated("n2", true)
+	isolated("n1", false)
+	want("the first of them got through", postern.BlockerNotIsolated)
+	isolated("n1", true)
 	s.pass(10*time.Minute + time.Second)
 	want("what was found is old", postern.BlockerNotIsolated)
 	isolated("n1", true)

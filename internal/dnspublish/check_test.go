@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,12 +89,12 @@ func answering(t *testing.T, change func(*dns.Msg)) netip.AddrPort {
 			_ = w.WriteMsg(m) // who asked may be gone
 		}
 	})}
-	done := make(chan error, 1)
-	go func() { done <- s.ActivateAndServe() }()
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.ActivateAndServe() }) // ends with its connection
 	t.Cleanup(func() {
 		_ = s.Shutdown() // it fails where it has not begun, and then the next line ends it
 		_ = conn.Close()
-		<-done
+		serving.Wait()
 	})
 	return netip.MustParseAddrPort(conn.LocalAddr().String())
 }

@@ -45,6 +45,24 @@ func enforced(revision int64, before, until time.Time) postern.Routes {
 	return r
 }
 
+// A node that hears late of what was decided cuts who came in between.
+func TestDrainHeardLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		in := newIngress(t, &judge{start: start})
+		apply(t, in, routes(1))
+		<-time.After(2 * time.Minute)
+		apply(t, in, enforced(2, start.Add(time.Minute), start.Add(6*time.Minute)))
+		for after, want := range map[time.Duration]bool{0: true, time.Minute - 1: true, time.Minute: false, 90 * time.Second: false} {
+			a := public(globex)
+			a.At = start.Add(after)
+			if got := in.MatchPublic(a).Deny == ""; got != want {
+				t.Errorf("a connection of %v after the start may stay: %v", after, got)
+			}
+		}
+	})
+}
+
 // With real durations: who was connected publicly when the host stopped being
 // public lives on until the deadline, nobody else is let in, and private
 // connections are never concerned.

@@ -96,8 +96,8 @@ func hostedZoneID(region string) string {
 	return string(id)
 }
 
-// DefaultRegions are the regions of the seeds and a few more, with the zone
-// IDs that AWS gives there.
+// DefaultRegions are the regions of AWS's commercial partition, with the zone
+// IDs that AWS gives there, so that any vendor's platform finds its own.
 func DefaultRegions() []Region {
 	zones := func(prefix string, numbers ...string) []string {
 		ids := make([]string, len(numbers))
@@ -112,11 +112,30 @@ func DefaultRegions() []Region {
 		{"us-west-1", zones("usw1", "1", "3")},
 		{"us-west-2", zones("usw2", "1", "2", "3", "4")},
 		{"ca-central-1", zones("cac1", "1", "2", "4")},
+		{"ca-west-1", zones("caw1", "1", "2", "3")},
+		{"mx-central-1", zones("mxc1", "1", "2", "3")},
+		{"sa-east-1", zones("sae1", "1", "2", "3")},
 		{"eu-central-1", zones("euc1", "1", "2", "3")},
+		{"eu-central-2", zones("euc2", "1", "2", "3")},
 		{"eu-west-1", zones("euw1", "1", "2", "3")},
 		{"eu-west-2", zones("euw2", "1", "2", "3")},
+		{"eu-west-3", zones("euw3", "1", "2", "3")},
+		{"eu-north-1", zones("eun1", "1", "2", "3")},
+		{"eu-south-1", zones("eus1", "1", "2", "3")},
+		{"eu-south-2", zones("eus2", "1", "2", "3")},
+		{"il-central-1", zones("ilc1", "1", "2", "3")},
+		{"me-central-1", zones("mec1", "1", "2", "3")},
+		{"me-south-1", zones("mes1", "1", "2", "3")},
+		{"af-south-1", zones("afs1", "1", "2", "3")},
+		{"ap-east-1", zones("ape1", "1", "2", "3")},
+		{"ap-south-1", zones("aps1", "1", "2", "3")},
+		{"ap-south-2", zones("aps2", "1", "2", "3")},
 		{"ap-northeast-1", zones("apne1", "1", "2", "4")},
+		{"ap-northeast-2", zones("apne2", "1", "2", "3", "4")},
+		{"ap-northeast-3", zones("apne3", "1", "2", "3")},
 		{"ap-southeast-1", zones("apse1", "1", "2", "3")},
 		{"ap-southeast-2", zones("apse2", "1", "2", "3")},
+		{"ap-southeast-3", zones("apse3", "1", "2", "3")},
+		{"ap-southeast-4", zones("apse4", "1", "2", "3")},
 	}
 }

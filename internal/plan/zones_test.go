@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"maps"
 	"net/netip"
 	"testing"
 	"time"
@@ -45,9 +46,7 @@ func TestZonesAndRoutesPerPhase(t *testing.T) {
 			z := plan.CompileZones(publicPlatform(), d, time.Minute)
 			other := map[string][]postern.Record{"other.hosted.example.com": public}
 			hosted, privatelink := map[string][]postern.Record{host: want.hosted}, map[string][]postern.Record{}
-			for k, v := range other {
-				hosted[k] = v // nobody's cutover concerns another tenant
-			}
+			maps.Copy(hosted, other) // nobody's cutover concerns another tenant
 			if want.link != nil {
 				privatelink[link] = want.link
 			}

@@ -32,6 +32,7 @@ type modelEndpoint struct {
 
 	at                netip.Addr // an interface of it; zero: not known yet
 	claimed, approved bool
+	accepted          bool     // it was approved at some time, so that AWS may carry it
 	named             []string // nil: every tenant of the organization
 	doomed            bool     // deleted, unclaimed or its account was removed
 	revoked           bool     // by Postern, not only by its owner at AWS
@@ -61,12 +62,18 @@ func (n *modelNode) refusesAll(now time.Time) bool {
 	return n.fenced && !n.cut && !n.stopped && n.behind.IsZero() && now.Sub(n.fencedAt) > lag
 }
 
+// unsteady tells whether a node may be closing its doors, or catching up.
+func (n *modelNode) unsteady(now time.Time) bool {
+	return !n.behind.IsZero() || n.fenced && now.Sub(n.fencedAt) < lag
+}
+
 // pair is an endpoint and a tenant.
 type pair struct{ endpoint, tenant string }
 
 // since is whether a pair is to work, and until when it last did.
 type since struct {
 	wanted bool
+	turned time.Time // when that changed last
 	lost   time.Time // zero: it never worked
 }
 
@@ -104,7 +111,7 @@ func (m *model) set(p pair, wanted bool, now time.Time) []pair {
 	if s.wanted {
 		s.lost = now
 	}
-	s.wanted = wanted
+	s.wanted, s.turned = wanted, now
 	return []pair{p}
 }
 
@@ -125,6 +132,12 @@ func (m *model) may(n *modelNode, p pair, now time.Time) bool {
 		return true
 	}
 	return now.Sub(s.lost) < lag
+}
+
+// turning tells whether a node may be taking a change of a pair just now. It
+// cuts connections that it let in a moment before.
+func (m *model) turning(n *modelNode, p pair, now time.Time) bool {
+	return n.unsteady(now) || now.Sub(m.pairs[p].turned) < lag
 }
 
 func (m *model) endpoint(id string) *modelEndpoint {

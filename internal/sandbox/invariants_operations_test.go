@@ -21,9 +21,9 @@ type operation struct {
 // operations: most change what is wanted, by one call; what takes AWS or a
 // process with it is rarer.
 var operations = []operation{
-	{300, (*world).retarget},
+	{250, (*world).retarget},
 	{60, (*world).claimOwn},
-	{80, (*world).approve},
+	{200, (*world).approve},
 	{70, (*world).claimForeign},
 	{40, (*world).createEndpoint},
 	{12, (*world).unclaim},
@@ -32,17 +32,17 @@ var operations = []operation{
 	{30, (*world).proveAccount},
 	{40, (*world).createTenant},
 	{25, (*world).deleteTenant},
-	{50, (*world).startCutover},
+	{120, (*world).startCutover},
 	{30, (*world).acknowledge},
 	{8, (*world).rollBack},
 	{60, (*world).look},
 	{60, (*world).write},
-	{5, (*world).cutLink},
-	{20, (*world).restoreLink},
-	{3, (*world).stopNode},
-	{10, (*world).startNode},
-	{4, (*world).fence},
-	{10, (*world).unfence},
+	{3, (*world).cutLink},
+	{25, (*world).restoreLink},
+	{2, (*world).stopNode},
+	{20, (*world).startNode},
+	{3, (*world).fence},
+	{20, (*world).unfence},
 	{2, (*world).restartControl},
 }
 
@@ -127,6 +127,10 @@ func (w *world) retarget(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// What an operator approved is narrowed freely; more waits for approval anew.
+	if e.named != nil && (named == nil || slices.ContainsFunc(named, func(t string) bool { return !slices.Contains(e.named, t) })) {
+		e.approved = false
+	}
 	e.named = named
 	return fmt.Sprintf("%s may reach %v", e.id, named), nil
 }
@@ -174,7 +178,7 @@ func (w *world) approve(ctx context.Context) (string, error) {
 	if _, err := w.admin.ApproveEndpoint(ctx, e.id); err != nil {
 		return "", err
 	}
-	e.approved = true
+	e.approved, e.accepted = true, true
 	return e.id + " is approved", nil
 }
 

@@ -57,6 +57,10 @@ func (w *world) checkNode(ctx context.Context, node string, e *modelEndpoint, te
 		return violation{"an endpoint reaches only what it may", who, s.String()}
 	case s.admitted && (s.reply.status != 200 || s.reply.app.VPCEndpointID != e.id || s.reply.app.Organization != e.organization || s.reply.app.Tenant != tenant):
 		return violation{"the app is told who comes", who, s.String()}
+	case !s.admitted && !s.alert && (ctx.Err() != nil || w.turning(n, p, now)):
+		if exact {
+			return violation{eventually, who, s.String()} // to be looked at again
+		}
 	case !s.admitted && !s.alert:
 		return violation{"every refusal is the same alert", who, s.String()}
 	case exact && !s.admitted && n.behind.IsZero() && !n.fenced && w.pairs[p].wanted:
@@ -81,7 +85,7 @@ func (w *world) checkEndpoint(ctx context.Context, e *modelEndpoint, tenant stri
 		return violation{"an endpoint or account that is gone carries nothing", who, s.String()}
 	case s.admitted && !may:
 		return violation{"an endpoint reaches only what it may", who, s.String()}
-	case (s.admitted || s.alert) && !(e.claimed && e.approved):
+	case (s.admitted || s.alert) && !e.accepted:
 		return violation{"nothing unclaimed or unapproved is accepted", who, s.String()}
 	}
 	return nil
@@ -104,6 +108,10 @@ func (w *world) checkPublic(ctx context.Context, node, region string, t *modelTe
 		return violation{"once enforced a tenant is not public", who, s.String()}
 	case s.admitted && (s.reply.status != 200 || s.reply.app.VPCEndpointID != "" || s.reply.app.Tenant != t.name):
 		return violation{"the app is told who comes", who, s.String()}
+	case ctx.Err() != nil:
+		return violation{eventuallyPublic, who, s.String()} // this look was cut short
+	case !s.admitted && !s.alert && (n.unsteady(now) || t.enforced):
+		return nil // it was let in, and cut a moment later
 	case !s.admitted && !s.alert:
 		return violation{"every refusal is the same alert", who, s.String()}
 	case exact && !s.admitted && region == t.region && !t.enforced && n.behind.IsZero() && !n.fenced:
@@ -187,7 +195,24 @@ func (w *world) settle(ctx context.Context) error {
 		return lateErr
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, w.stands())
 	}
 	return w.kept(ctx)
+}
+
+// stands is how the endpoints stand by the API, for who must find out why
+// something does not come.
+func (w *world) stands() error {
+	ctx, cancel := context.WithTimeout(context.Background(), visitTimeout)
+	defer cancel()
+	all, err := w.admin.Endpoints(ctx, "", "")
+	text := ""
+	for _, e := range all {
+		text += fmt.Sprintf("\n  %s is %s and reaches %v: %s", e.ID, e.Status.State, e.Status.Hostnames, conditions(e))
+	}
+	nodes, e2 := w.admin.Nodes(ctx)
+	for _, n := range nodes {
+		text += fmt.Sprintf("\n  %s is %s at %d of %d; %+v", n.ID, n.Status.State, n.Status.AppliedRevision, n.Status.CurrentRevision, *w.servers[n.ID])
+	}
+	return errors.Join(fmt.Errorf("by the API:%s", text), err, e2)
 }

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/postern-net/postern"
@@ -25,8 +26,9 @@ type ground struct {
 const maxPoolBits = 19
 
 // groundOf divides a pool: its first half is for VPCs, its second one is the
-// internet. Without a pool everything is on loopback addresses.
-func groundOf(pool netip.Prefix) (ground, error) {
+// internet. It must have room for the platform's VPCs and the customers'. Without
+// a pool everything is on loopback addresses.
+func groundOf(pool netip.Prefix, p *postern.Platform) (ground, error) {
 	if !pool.IsValid() {
 		g := internetAt(netip.MustParseAddr("127.64.0.0"))
 		g.networks, g.aws = localaws.DefaultPool(), loopback
@@ -35,6 +37,14 @@ func groundOf(pool netip.Prefix) (ground, error) {
 	if !pool.Addr().Is4() || pool != pool.Masked() || pool.Bits() > maxPoolBits || pool.Bits() == 0 {
 		return ground{}, postern.Invalid("--pool", pool.String(), "not an IPv4 network of at least a /19 without host bits",
 			"give one that is this machine's alone, such as 198.18.0.0/15")
+	}
+	vpcs := len(p.RegionIDs())
+	for _, c := range customers(p) {
+		vpcs += len(c.networks)
+	}
+	if room := 1 << (maxPoolBits - pool.Bits()); room < vpcs {
+		return ground{}, postern.Invalid("--pool", pool.String(), fmt.Sprintf("has room for %d VPCs, and the platform and its customers have %d", room, vpcs),
+			"give a larger network, such as 198.18.0.0/15")
 	}
 	half := netip.PrefixFrom(pool.Addr(), pool.Bits()+1)
 	base := pool.Addr().As4()

@@ -17,6 +17,7 @@ func TestPoolIsRefused(t *testing.T) {
 		"IPv6":      "2001:db8::/32",
 		"too small": "127.96.0.0/20",
 		"host bits": "127.96.0.1/12",
+		"no room":   "127.96.0.0/16",
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := sandbox.Start(t.Context(), sandbox.Options{

@@ -81,7 +81,7 @@ const (
 // Start opens the world: files, stand-in, apps, Postern, organizations, and
 // sandbox.json last. It opens everything or nothing.
 func Start(ctx context.Context, o Options) (*Sandbox, error) {
-	g, err := groundOf(o.Pool)
+	g, err := groundOf(o.Pool, o.Platform)
 	if err != nil {
 		return nil, err
 	}

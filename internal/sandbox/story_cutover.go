@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/postern-net/postern/client"
 )
@@ -36,10 +38,12 @@ func (st *story) privateDNS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if at, err := st.visitor("internet").resolve(ctx, name); err == nil {
-		return fmt.Errorf("on the internet %s resolves to %s", name, at)
+	for _, network := range []string{"internet", "globex"} {
+		if at, err := st.visitor(network).resolve(ctx, name); err == nil {
+			return fmt.Errorf("from %s %s resolves to %s", network, name, at)
+		}
 	}
-	st.saw("%s is %s in the VPC and nothing on the internet", name, st.doors["first"])
+	st.saw("%s is %s in the VPC, and nothing in another's or on the internet", name, st.doors["first"])
 	return nil
 }
 
@@ -60,27 +64,37 @@ func (st *story) pathProbe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for endpoint, name := range map[string]string{"globex": foreign.ServerName, "first": probe.ServerName} {
-		network := map[string]string{"globex": "globex", "first": "example-corp"}[endpoint]
-		at := netip.AddrPortFrom(st.doors[endpoint], st.httpsPort)
-		if _, err := st.visitor(network).handshake(ctx, at, name); !errors.Is(err, errAlert) {
-			return fmt.Errorf("the probe through %s: %w, want an alert", st.ids[endpoint], err)
-		}
+	since := time.Now()
+	if err := st.probe(ctx, "globex", "globex", foreign.ServerName); err != nil {
+		return err
+	}
+	// Nodes report each by itself: this one's arrival is known before the own
+	// probe is sent, or it would not be known yet whether it counts.
+	err = until(ctx, func() error {
+		return st.denied(ctx, st.globex, st.ids["globex"], foreign.ServerName, "unknown_host", since)
+	})
+	if err != nil {
+		return err
+	}
+	if err := st.probe(ctx, "example-corp", "first", probe.ServerName); err != nil {
+		return err
 	}
 	err = until(ctx, func() error {
 		probes, err := st.example.api.Probes(ctx, "example")
 		if err != nil {
 			return err
 		}
+		through := map[string]string{}
 		for _, p := range probes {
-			switch {
-			case p.ServerName == foreign.ServerName && p.VPCEndpointID != "":
-				return fmt.Errorf("a probe through another organization's endpoint counts: %s", p.VPCEndpointID)
-			case p.ServerName == probe.ServerName && p.VPCEndpointID == st.ids["first"]:
-				return nil
-			}
+			through[p.ServerName] = p.VPCEndpointID
 		}
-		return errors.New("the probe was not recorded")
+		switch {
+		case through[foreign.ServerName] != "":
+			return fmt.Errorf("%w: a probe through another organization's endpoint counts: %s", errFinal, through[foreign.ServerName])
+		case through[probe.ServerName] != st.ids["first"]:
+			return errors.New("the probe was not recorded")
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -93,6 +107,19 @@ func (st *story) pathProbe(ctx context.Context) error {
 		return fmt.Errorf("the path is proven, and PathUnproven still blocks: %v", blockers)
 	}
 	st.saw("refused and recorded through %s; what is left: %s", st.ids["first"], strings.Join(blockers, ", "))
+	return nil
+}
+
+// probe shows a probe's name at an endpoint, which must refuse it.
+func (st *story) probe(ctx context.Context, network, endpoint, name string) error {
+	at := netip.AddrPortFrom(st.doors[endpoint], st.httpsPort)
+	c, err := st.visitor(network).handshake(ctx, at, name)
+	if err == nil {
+		c.Close()
+	}
+	if !errors.Is(err, errAlert) {
+		return fmt.Errorf("the probe through %s: %s, want an alert", st.ids[endpoint], got(err))
+	}
 	return nil
 }
 
@@ -176,7 +203,7 @@ func (st *story) rehearsal(ctx context.Context) error {
 	}
 	_, err := st.example.api.StartCutover(ctx, client.CutoverRequest{Tenant: "example"})
 	if !client.HasCode(err, "conflict") || !strings.Contains(err.Error(), "Integrations") {
-		return fmt.Errorf("a start with nothing accepted: %w, want a conflict that names Integrations", err)
+		return fmt.Errorf("a start with nothing accepted: %s, want a conflict that names Integrations", got(err))
 	}
 	if st.moving, err = st.rehearse(ctx, "example", "Integrations"); err != nil {
 		return err
@@ -184,7 +211,18 @@ func (st *story) rehearsal(ctx context.Context) error {
 	if err := until(ctx, func() error { return st.privately(ctx, "example-corp", "example", "first") }); err != nil {
 		return err
 	}
-	if err := st.publicly(ctx, "example"); err != nil {
+	// Until the internet's resolver has forgotten the records of before.
+	forgotten := time.Now().Add(1500 * time.Millisecond)
+	err = until(ctx, func() error {
+		if err := st.publicly(ctx, "example"); err != nil {
+			return fmt.Errorf("%w: %w", errFinal, err)
+		}
+		if time.Now().Before(forgotten) {
+			return errors.New("the old records may still be in use")
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	line, err := st.logged(ctx, st.ids["first"], st.platform.Host("example"))
@@ -195,7 +233,9 @@ func (st *story) rehearsal(ctx context.Context) error {
 // stillPublic: the rehearsal goes no further while a public client comes, and
 // preflight names it by its source.
 func (st *story) stillPublic(ctx context.Context) error {
-	err := until(ctx, func() error {
+	reported, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	err := until(reported, func() error {
 		if err := st.publicly(ctx, "example"); err != nil {
 			return err
 		}
@@ -213,21 +253,35 @@ func (st *story) stillPublic(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now, err := st.example.api.Cutover(ctx, st.moving.ID)
-	if err != nil {
-		return err
-	}
-	if now.Status.State != "rehearsing" {
-		return fmt.Errorf("a public client comes, and the cutover is %s", now.Status.State)
-	}
 	st.saw("preflight names %s", st.ground.client)
-	return nil
+	// Also when the rehearsal has lasted for as long as it must.
+	return until(ctx, func() error {
+		now, err := st.example.api.Cutover(ctx, st.moving.ID)
+		if err != nil {
+			return err
+		}
+		if now.Status.State != "rehearsing" {
+			return fmt.Errorf("%w: a public client comes, and the cutover is %s", errFinal, now.Status.State)
+		}
+		if err := st.publicly(ctx, "example"); err != nil {
+			return err
+		}
+		if err := st.privately(ctx, "example-corp", "example", "first"); err != nil {
+			return err
+		}
+		if time.Since(now.Status.PublishedAt) < 4*time.Second+2*st.resync {
+			return errors.New("the rehearsal has not lasted long enough")
+		}
+		return nil
+	})
 }
 
 // cutover takes example's public access away while one private connection
 // stays open and others come and go, and one node has to be fenced on the way.
 func (st *story) cutover(ctx context.Context) error {
+	st.deregister(cutOff) // it will be stopped, and whatever is open there with it
 	lasting, err := st.openLasting(ctx)
+	st.register(cutOff)
 	if err != nil {
 		return err
 	}
@@ -253,7 +307,10 @@ func (st *story) enforce(ctx context.Context) error {
 	if _, err := st.example.api.AcknowledgeCutover(ctx, st.moving.ID, "PublicClients"); err != nil {
 		return err
 	}
-	if err := until(ctx, func() error { return st.waitsFor(ctx, cutOff) }); err != nil {
+	// A node counts as cut off when it was silent for eight seconds.
+	silent, cancel := context.WithTimeout(ctx, 12*time.Second)
+	defer cancel()
+	if err := until(silent, func() error { return st.waitsFor(ctx, cutOff) }); err != nil {
 		return err
 	}
 	// It stays so for as long as nobody says that the node is out of service.
@@ -265,6 +322,9 @@ func (st *story) enforce(ctx context.Context) error {
 	}
 	// What an operator does: out of the target groups, past its drain, fenced.
 	st.deregister(cutOff)
+	if err := st.rounds(ctx, 2); err != nil { // visits that are under way there end
+		return err
+	}
 	st.StopNode(cutOff)
 	if _, err := st.admin.FenceNode(ctx, cutOff); err != nil {
 		return err
@@ -301,6 +361,11 @@ func (st *story) publicClosed(ctx context.Context) error {
 	if err := st.StartNode(ctx, cutOff); err != nil {
 		return err
 	}
+	told, cancel := context.WithTimeout(ctx, cutTimeout)
+	defer cancel()
+	if err := until(told, func() error { return st.shut(ctx, cutOff) }); err != nil {
+		return fmt.Errorf("%s is fenced: %w", cutOff, err)
+	}
 	if _, err := st.admin.UnfenceNode(ctx, cutOff); err != nil {
 		return err
 	}
@@ -308,22 +373,31 @@ func (st *story) publicClosed(ctx context.Context) error {
 		return err
 	}
 	st.register(cutOff)
-	host, tried := st.platform.Host("example"), 0
-	for _, at := range st.doorAddresses() {
-		tried++
+	if err := st.shut(ctx, slices.Collect(maps.Keys(st.places.nodes))...); err != nil {
+		return err
+	}
+	if err := st.privately(ctx, "example-corp", "example", "first"); err != nil {
+		return err
+	}
+	host := st.platform.Host("example")
+	if at, err := st.visitor("internet").resolve(ctx, host); err == nil {
+		return fmt.Errorf("the internet still resolves %s to %s", host, at)
+	}
+	st.saw("%d addresses tried: no TLS session; the VPC gets 200", len(st.doorAddresses(slices.Collect(maps.Keys(st.places.nodes))...)))
+	return nil
+}
+
+// shut demands that no door of the nodes gives the internet a TLS session for
+// the tenant.
+func (st *story) shut(ctx context.Context, nodes ...string) error {
+	host := st.platform.Host("example")
+	for _, at := range st.doorAddresses(nodes...) {
 		c, err := st.visitor("internet").handshake(ctx, netip.AddrPortFrom(at, st.httpsPort), host)
 		if err == nil {
 			c.Close()
 			return fmt.Errorf("the internet gets a TLS session for %s at %s", host, at)
 		}
 	}
-	if err := st.privately(ctx, "example-corp", "example", "first"); err != nil {
-		return err
-	}
-	if at, err := st.visitor("internet").resolve(ctx, host); err == nil {
-		return fmt.Errorf("the internet still resolves %s to %s", host, at)
-	}
-	st.saw("%d addresses tried: no TLS session; the VPC gets 200", tried)
 	return nil
 }
 
@@ -354,7 +428,7 @@ func (st *story) rollback(ctx context.Context) error {
 		return err
 	}
 	if r, err := st.visit(ctx, "example-corp", "first", "example", "example"); err != nil || r.status != 200 {
-		return fmt.Errorf("through the endpoint: status %d, %w", r.status, err)
+		return fmt.Errorf("through the endpoint: status %d, %s", r.status, got(err))
 	}
 	st.saw("the internet gets 200 again, the endpoint too")
 	return nil
@@ -410,7 +484,10 @@ func (st *story) dyingRehearsal(ctx context.Context) (client.Cutover, error) {
 	if err := st.example.deleteEndpoints(ctx, v.Region, st.ids["second"]); err != nil {
 		return c, err
 	}
-	return c, until(ctx, func() error {
+	// A resync period, and what a round takes.
+	noticing, cancel := context.WithTimeout(ctx, st.resync+4*time.Second)
+	defer cancel()
+	return c, until(noticing, func() error {
 		c, err = st.example.api.Cutover(ctx, c.ID)
 		if err == nil && (c.Status.State != "rolled-back" || c.Status.EndedBy != "loop") {
 			err = fmt.Errorf("the cutover is %s by %q: %s", c.Status.State, c.Status.EndedBy, cutoverConditions(c))
@@ -432,9 +509,10 @@ func (st *story) register(node string) {
 	}
 }
 
-// doorAddresses lists every address that any node has a door at.
-func (st *story) doorAddresses() (all []netip.Addr) {
-	for _, n := range st.places.nodes {
+// doorAddresses lists every address that the nodes have a door at.
+func (st *story) doorAddresses(nodes ...string) (all []netip.Addr) {
+	for _, id := range nodes {
+		n := st.places.nodes[id]
 		for _, region := range st.platform.RegionIDs() {
 			all = append(all, n.public[region], n.private[region])
 		}

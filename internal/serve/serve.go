@@ -57,7 +57,8 @@ type Server struct {
 	link     *client.Client // the node's, to the control plane
 	stopNode func()         // sends the last report
 
-	servers []*http.Server
+	servers  []*http.Server
+	handling sync.RWMutex // read-locked by each request
 
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -266,7 +267,7 @@ func (s *Server) cloud() (*aws.Cloud, error) {
 // error of the start. It returns the address that it listens on.
 func (s *Server) serveHTTP(ctx context.Context, what, addr string, h http.Handler, cert, key string) (at string, err error) {
 	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: s.counted(h), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 	}
@@ -302,6 +303,18 @@ func (s *Server) serveHTTP(ctx context.Context, what, addr string, h http.Handle
 	return ln.Addr().String(), nil
 }
 
+// counted lets Stop wait for the requests that a server was closed under: they
+// use the database. Later ones find the server gone.
+func (s *Server) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.handling.TryRLock() {
+			return // Stop has begun to close what it needs
+		}
+		defer s.handling.RUnlock()
+		h.ServeHTTP(w, r)
+	})
+}
+
 // fail ends the process for an error that leaves it useless.
 func (s *Server) fail(err error) {
 	if err == nil {
@@ -330,15 +343,7 @@ func (s *Server) Stop() {
 		if s.stopNode != nil {
 			s.stopNode()
 		}
-		var closing sync.WaitGroup
-		for _, srv := range s.servers {
-			closing.Go(func() {
-				if srv.Shutdown(ctx) != nil {
-					_ = srv.Close() // what did not end in time is cut
-				}
-			})
-		}
-		closing.Wait()
+		s.closeServers(ctx)
 		if s.cancel != nil {
 			s.cancel()
 		}
@@ -349,4 +354,28 @@ func (s *Server) Stop() {
 			}
 		}
 	})
+}
+
+// lastRequests is how long requests may take to end when the doors have used
+// the shutdown timeout up.
+const lastRequests = time.Second
+
+// closeServers takes no more requests and returns when none is handled.
+func (s *Server) closeServers(ctx context.Context) {
+	left := lastRequests
+	if deadline, ok := ctx.Deadline(); ok {
+		left = max(left, time.Until(deadline))
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
+	defer cancel()
+	var closing sync.WaitGroup
+	for _, srv := range s.servers {
+		closing.Go(func() {
+			if srv.Shutdown(ctx) != nil {
+				_ = srv.Close() // what did not end in time is cut
+			}
+		})
+	}
+	closing.Wait()
+	s.handling.Lock() // for good: what was cut ends now, and nothing begins
 }

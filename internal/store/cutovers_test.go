@@ -102,10 +102,14 @@ func TestATenantHasOneCurrentCutover(t *testing.T) {
 		"an organization": {func(tx *store.Tx) ([]postern.Cutover, error) { return tx.ListCutovers("globex", "", store.Page{}) }, []string{"cut_4"}},
 		"a tenant":        {func(tx *store.Tx) ([]postern.Cutover, error) { return tx.ListCutovers("", "example", store.Page{}) }, []string{"cut_1", "cut_2"}},
 		"another's tenant": {
-			func(tx *store.Tx) ([]postern.Cutover, error) { return tx.ListCutovers("globex", "example", store.Page{}) }, nil,
+			func(tx *store.Tx) ([]postern.Cutover, error) {
+				return tx.ListCutovers("globex", "example", store.Page{})
+			}, nil,
 		},
 		"a page": {
-			func(tx *store.Tx) ([]postern.Cutover, error) { return tx.ListCutovers("", "", store.Page{After: "cut_1", Limit: 2}) }, []string{"cut_2", "cut_3"},
+			func(tx *store.Tx) ([]postern.Cutover, error) {
+				return tx.ListCutovers("", "", store.Page{After: "cut_1", Limit: 2})
+			}, []string{"cut_2", "cut_3"},
 		},
 	} {
 		view(t, s, func(tx *store.Tx) error {
@@ -128,7 +132,9 @@ func TestADeletedTenantTakesItsCutoversAlong(t *testing.T) {
 	s := open(t)
 	twoCustomers(t, s)
 	createCutover(t, s, exampleCutover("cut_1"))
-	update(t, s, func(tx *store.Tx) error { return tx.CreateProbe(postern.Probe{Nonce: "n", Tenant: "example", CreatedAt: noon}) })
+	update(t, s, func(tx *store.Tx) error {
+		return tx.CreateProbe(postern.Probe{Nonce: "n", Tenant: "example", CreatedAt: noon})
+	})
 	update(t, s, func(tx *store.Tx) error {
 		v, err := tx.FindTenant("example")
 		if err != nil {
@@ -303,7 +309,9 @@ func TestProbesAreBounded(t *testing.T) {
 	twoCustomers(t, s)
 	const own = "vpce-0000000000000000a"
 	create := func(nonce string, at time.Time) {
-		update(t, s, func(tx *store.Tx) error { return tx.CreateProbe(postern.Probe{Nonce: nonce, Tenant: "example", CreatedAt: at}) })
+		update(t, s, func(tx *store.Tx) error {
+			return tx.CreateProbe(postern.Probe{Nonce: nonce, Tenant: "example", CreatedAt: at})
+		})
 	}
 	create("seen", noon)
 	create("forgotten", noon)

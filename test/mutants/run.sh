@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Breaks one promise after another and demands that the story notices:
 #   test/mutants/run.sh [NAME…]      NAME: a patch's name or the start of it
+#   test/mutants/run.sh --sample     a dozen from all along the story, others for
+#                                    each commit: what CI has time for
 # A mutant is a patch NN-name.patch here, with two lines ahead of the diff:
 #   # promise: what users are promised, in one sentence
 #   # step: the step of "postern sandbox --check" that must be the first to fail
@@ -12,9 +14,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 limit=180 # seconds for one run of the story, which needs a tenth of that
 lanes=2   # side by side, because a story mostly waits: one is built while another plays
+areas=12  # of the story, for --sample
 
 shopt -s nullglob
 patches=()
+sample=
+if [ "${1-}" = --sample ]; then
+	sample=yes
+	shift
+fi
 for p in "$here"/[0-9]*.patch; do
 	[ $# -gt 0 ] || patches+=("$p")
 	for name; do case ${p##*/} in "$name"*) patches+=("$p") ;; esac; done
@@ -22,6 +30,19 @@ done
 if [ ${#patches[@]} -eq 0 ]; then
 	echo "mutants: no patch ${*:-at all} in test/mutants" >&2
 	exit 1
+fi
+
+# The patches are numbered in the story's order, so that a stretch of numbers is
+# an area. Of each, the commit chooses one: a run can be repeated, and in time
+# all have their turn.
+if [ -n "$sample" ] && [ ${#patches[@]} -gt $areas ]; then
+	commit=$(git -C "$root" rev-parse --short=7 HEAD)
+	all=("${patches[@]}") patches=()
+	for ((i = 0; i < areas; i++)); do
+		from=$((i * ${#all[@]} / areas)) to=$(((i + 1) * ${#all[@]} / areas))
+		patches+=("${all[from + 16#${commit:0:7} % (to - from)]}")
+	done
+	echo "mutants: a sample of ${#patches[@]} of ${#all[@]}, chosen by commit $commit; \"make mutants\" runs all"
 fi
 
 work=$(mktemp -d)

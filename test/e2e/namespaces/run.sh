@@ -11,13 +11,15 @@ unset http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 need aws:awscli curl:curl dig:bind9-dnsutils tcpdump:tcpdump openssl:openssl
 if ! command -v ip >/dev/null; then need ip:iproute2; fi
 
+# shellcheck source=test/e2e/namespaces/world.sh
 . "$SUITE/world.sh"
 make_world
 step "a sandbox on 198.18.0.0/15 in the platform's namespace, ports 443 and 53"
 start_in_platform
 connect_world
 ca=$(fact ca_file) host=$(fact hosts.example) name=example.privatelink.immutacloud.com
-endpoint=$(postern_as example-corp dns example -o json | jsonfield customer.0.vpc_endpoint_id)
+postern_as example-corp dns example -o json >"$WORK/dns"
+endpoint=$(jsonfield customer.0.vpc_endpoint_id <"$WORK/dns")
 
 # visit NETWORK [OPTION…] asks for the tenant by its standard hostname, as anybody
 # there would, and prints the status; the answer is in $WORK/body.NETWORK.
@@ -42,7 +44,7 @@ end_capture
 [ "$(packets before "$FROM_EXAMPLE_CORP")" -gt 0 ] || die "the capture in the internet saw nothing of Example Corp's public traffic: it proves nothing"
 
 step "the internet has no way to a VPC, and Globex none to Example Corp's"
-eni=$(resolve example-corp "$(aws_in_vpc ec2 describe-vpc-endpoints --vpc-endpoint-ids "$endpoint" --query 'VpcEndpoints[0].DnsEntries[0].DnsName' --output text)" | head -n 1)
+eni=$(resolve example-corp "$(jsonfield customer.0.record.value <"$WORK/dns")" | head -n 1)
 like "the endpoint's address" "$eni" '^198\.18\.'
 refuses "the internet at $eni" 'curl: \(7\)' visit internet --connect-to "::$eni:443"
 refuses "Globex at $eni" 'curl: \(7\)' visit globex --connect-to "::$eni:443"
@@ -103,7 +105,7 @@ is "$host on the internet" "$(resolve internet "$host" | grep -v '\.$' || true)"
 refuses "the internet, by name" 'curl: \(6\)' visit internet
 mapfile -t doors < <(doors public)
 mapfile -t inner < <(doors private)
-[ ${#doors[@]} -ge 2 ] && [ ${#inner[@]} -ge 2 ] || die "sandbox.json names ${#doors[@]} public and ${#inner[@]} private doors"
+if [ ${#doors[@]} -lt 2 ] || [ ${#inner[@]} -lt 2 ]; then die "sandbox.json names ${#doors[@]} public and ${#inner[@]} private doors"; fi
 for at in "${doors[@]}"; do refuses "the internet at $at" 'alert access denied|access denied' visit internet --connect-to "::$at:443"; done
 for at in "${inner[@]}" "$eni"; do refuses "the internet at $at" 'curl: \(7\)' visit internet --connect-to "::$at:443"; done
 end_capture
