@@ -277,8 +277,10 @@ func (c *Config) validateDNS(es *postern.Errors) {
 		field string
 		v     time.Duration
 	}{
-		{"cutover.observe", c.Cutover.Observe}, {"cutover.window", c.Cutover.Window},
-		{"cutover.drain", c.Cutover.Drain}, {"cutover.node_silence", c.Cutover.NodeSilence},
+		{"cutover.observe", c.Cutover.Observe},
+		{"cutover.window", c.Cutover.Window},
+		{"cutover.drain", c.Cutover.Drain},
+		{"cutover.node_silence", c.Cutover.NodeSilence},
 	} {
 		if d.v < 0 {
 			es.Add(postern.Invalid(d.field, d.v.String(), "negative", "give a duration such as 30s"))
