@@ -48,16 +48,17 @@ func (p person) proof(ctx context.Context, ch client.Challenge) (client.Proof, e
 }
 
 // prove proves the account for the organization.
-func (p person) prove(ctx context.Context) (client.Account, error) {
+func (p person) prove(ctx context.Context) error {
 	ch, err := p.api.CreateChallenge(ctx, p.organization)
 	if err != nil {
-		return client.Account{}, err
+		return err
 	}
 	proof, err := p.proof(ctx, ch)
 	if err != nil {
-		return client.Account{}, err
+		return err
 	}
-	return p.api.ProveAccount(ctx, proof)
+	_, err = p.api.ProveAccount(ctx, proof)
+	return err
 }
 
 // createEndpoint makes an interface endpoint in a network of the person's

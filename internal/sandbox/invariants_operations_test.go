@@ -261,7 +261,7 @@ func (w *world) proveAccount(ctx context.Context) (string, error) {
 	if !ok {
 		return "", nil
 	}
-	_, err := w.person(c.id).prove(ctx)
+	err := w.person(c.id).prove(ctx)
 	if refusedAs(err, "conflict") {
 		return "the account of " + c.id + " is still being removed", nil
 	}

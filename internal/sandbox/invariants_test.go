@@ -89,7 +89,7 @@ func openWorld(t *testing.T, seed int64) *world {
 	}
 	t.Cleanup(s.Stop)
 	w := &world{
-		Sandbox: s, rand: rand.New(rand.NewPCG(uint64(seed), 0)), phases: map[string]int{}, //nolint:gosec // to be drawn again
+		Sandbox: s, rand: rand.New(rand.NewPCG(uint64(seed), 0)), phases: map[string]int{},
 		model: model{
 			proven: map[string]bool{}, tenants: map[string]*modelTenant{}, servers: map[string]*modelNode{},
 			pairs: map[pair]*since{}, written: map[string]bool{},

@@ -44,7 +44,7 @@ func (st *story) connect(ctx context.Context, c customer) (Connected, error) {
 	p, n := st.person(c.id), c.networks[0]
 	out := Connected{Organization: c.id, Tenant: c.tenants[0].Name, Network: n.name}
 	if _, err := p.api.Account(ctx, p.account.ID); client.HasCode(err, "not_found") {
-		if _, err := p.prove(ctx); err != nil {
+		if err := p.prove(ctx); err != nil {
 			return out, err
 		}
 	} else if err != nil {

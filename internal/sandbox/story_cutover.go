@@ -303,7 +303,9 @@ func (st *story) cutover(ctx context.Context) error {
 const cutOff = "node-b"
 
 func (st *story) enforce(ctx context.Context) error {
-	st.CutLink(cutOff)
+	if err := st.CutLink(cutOff); err != nil {
+		return err
+	}
 	if _, err := st.example.api.AcknowledgeCutover(ctx, st.moving.ID, "PublicClients"); err != nil {
 		return err
 	}
@@ -325,7 +327,9 @@ func (st *story) enforce(ctx context.Context) error {
 	if err := st.rounds(ctx, 2); err != nil { // visits that are under way there end
 		return err
 	}
-	st.StopNode(cutOff)
+	if err := st.StopNode(cutOff); err != nil {
+		return err
+	}
 	if _, err := st.admin.FenceNode(ctx, cutOff); err != nil {
 		return err
 	}
@@ -357,7 +361,9 @@ func (st *story) waitsFor(ctx context.Context, node string) error {
 // TLS session for the tenant; its VPC is served as before. The fenced node is
 // brought back first: it must come back closed.
 func (st *story) publicClosed(ctx context.Context) error {
-	st.RestoreLink(cutOff)
+	if err := st.RestoreLink(cutOff); err != nil {
+		return err
+	}
 	if err := st.StartNode(ctx, cutOff); err != nil {
 		return err
 	}

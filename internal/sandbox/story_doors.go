@@ -20,7 +20,7 @@ import (
 // foreignName lets Globex in by its own endpoint, and from there try the
 // other's tenant.
 func (st *story) foreignName(ctx context.Context) error {
-	if _, err := st.globex.prove(ctx); err != nil {
+	if err := st.globex.prove(ctx); err != nil {
 		return err
 	}
 	if err := st.create(ctx, st.globex, "globex", "globex", st.home); err != nil {
@@ -357,7 +357,7 @@ func (st *story) other(ctx context.Context, c customer) error {
 	if _, err := st.admin.CreateTenant(ctx, abroad); err != nil && !client.HasCode(err, "conflict") {
 		return err
 	}
-	if _, err := p.prove(ctx); err != nil {
+	if err := p.prove(ctx); err != nil {
 		return err
 	}
 	if err := st.create(ctx, p, c.id, n.name, st.offer(n.region)); err != nil {
