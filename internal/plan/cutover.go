@@ -154,13 +154,16 @@ func (s *CutoverStep) enforce(v CutoverView) {
 
 func (s *CutoverStep) withdraw(v CutoverView) {
 	c := &s.After
+	// A node that comes back, or is unfenced, in the meantime is waited for.
+	nodes := s.nodes(v, c.EnforceRevision)
 	if !s.dns(v, "the public zone has no answer for the privatelink name") {
+		c.WithdrawnAt = time.Time{} // the TTL runs from the last time that one said otherwise
 		return
 	}
 	if c.WithdrawnAt.IsZero() {
 		c.WithdrawnAt = v.Now
 	}
-	if v.Now.Sub(c.WithdrawnAt) >= v.Rules.TTL {
+	if nodes && v.Now.Sub(c.WithdrawnAt) >= v.Rules.TTL {
 		c.Phase, c.EndedAt, c.EndedBy, c.EndedWhy = postern.CutoverComplete, v.Now, "loop", "the tenant is reachable privately only"
 		s.Event = "complete: the tenant is reachable privately only"
 	}
@@ -195,10 +198,26 @@ func (s *CutoverStep) public(v CutoverView) bool {
 		"still public: %s; route them through the endpoint, or accept that they are cut off: postern cutover acknowledge %s %s", few(sources), s.After.Tenant, postern.BlockerPublicClients)
 }
 
-// nodes demands that every node that is not fenced has reported lately and
-// obeys a revision.
+// nodes demands that there is a node that is not fenced, and that each of them
+// has reported lately and obeys a revision. A node that reports a revision
+// which this control plane has not reached, as after a restore of its database,
+// obeys another table.
 func (s *CutoverStep) nodes(v CutoverView, revision int64) bool {
 	waiting := Waiting(v.Nodes, revision, v.Rules.NodeSilence, v.Now)
+	serving := 0
+	for _, n := range v.Nodes {
+		if n.Fenced {
+			continue
+		}
+		serving++
+		if n.AppliedRevision > v.Routes.Revision && !slices.Contains(waiting, n.ID) {
+			waiting = append(waiting, n.ID)
+		}
+	}
+	if serving == 0 {
+		return s.set(v, postern.NodesAcknowledged, false, postern.ReasonWaitsForNodes,
+			"no node serves: every one is fenced or was removed; bring one back (postern node unfence NODE)")
+	}
 	if len(waiting) == 0 {
 		return s.set(v, postern.NodesAcknowledged, true, postern.ReasonInStep, "every node obeys the routes, or is fenced")
 	}

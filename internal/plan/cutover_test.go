@@ -26,7 +26,7 @@ func rehearsed() (postern.Cutover, plan.CutoverView) {
 	return c, plan.CutoverView{
 		Rules: theRules, Now: noon, Ready: 1, DNS: plan.DNSView{Wanted: true},
 		Arrivals: plan.ArrivalView{LastPrivate: noon.Add(-time.Minute)},
-		Nodes:    []postern.Node{{ID: "n1", AppliedRevision: 7, LastSeen: noon}, {ID: "n2", AppliedRevision: 8, LastSeen: noon}},
+		Nodes:    []postern.Node{{ID: "n1", AppliedRevision: 7, LastSeen: noon}, {ID: "n2", AppliedRevision: 7, LastSeen: noon}},
 		Routes:   plan.RouteView{Revision: 7, Public: true},
 	}
 }
@@ -152,7 +152,7 @@ func TestCutoverSteps(t *testing.T) {
 			c.EnforceRevision, v.Routes.Public = 0, true
 		}, enforce, []postern.Reason{postern.ReasonWaitsForNodes}, "is being made"},
 		{"nodes must obey that table", enforcing, func(c *postern.Cutover, v *plan.CutoverView) {
-			c.EnforceRevision, v.Routes.Revision = 0, 8
+			c.EnforceRevision, v.Routes.Revision, v.Nodes[1].AppliedRevision = 0, 8, 8
 		}, enforce, []postern.Reason{postern.ReasonWaitsForNodes}, "waits for node n1;"},
 		{"a node is cut off", enforcing, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Nodes[0].LastSeen = noon.Add(-time.Hour)
@@ -220,7 +220,7 @@ func TestCutoverNotesWhatItDid(t *testing.T) {
 		t.Errorf("rolled back with %+v", s)
 	}
 	c, v = enforcing()
-	c.EnforceRevision, v.Nodes[0].AppliedRevision, v.Routes.Revision = 0, 8, 8
+	c.EnforceRevision, v.Nodes[0].AppliedRevision, v.Nodes[1].AppliedRevision, v.Routes.Revision = 0, 8, 8, 8
 	if s := plan.Cutover(c, v).After; s.EnforceRevision != 8 || s.Phase != postern.CutoverWithdrawing {
 		t.Errorf("obeyed with %+v", s)
 	}
@@ -283,5 +283,38 @@ func TestReadyEndpoints(t *testing.T) {
 		if got := plan.ReadyEndpoints(thePlatform(), tenant, d); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// What a node reports counts only as far as this control plane made it, and
+// nobody obeys where nobody serves.
+func TestCutoverTrustsNoNodeBeyondItsOwnTable(t *testing.T) {
+	for name, change := range map[string]func(*plan.CutoverView){
+		"a node is ahead, as after a restore": func(v *plan.CutoverView) { v.Nodes[1].AppliedRevision = 500 },
+		"every node is fenced":                func(v *plan.CutoverView) { v.Nodes[0].Fenced, v.Nodes[1].Fenced = true, true },
+		"there is no node":                    func(v *plan.CutoverView) { v.Nodes = nil },
+		"a node came back with an old table":  func(v *plan.CutoverView) { v.Nodes[1].AppliedRevision = 6 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := plan.CutoverView{
+				Rules: theRules, Now: noon, Ready: 1, DNS: plan.DNSView{Wanted: true}, Routes: plan.RouteView{Revision: 7},
+				Nodes: []postern.Node{{ID: "n1", AppliedRevision: 7, LastSeen: noon}, {ID: "n2", AppliedRevision: 7, LastSeen: noon}},
+			}
+			c := postern.Cutover{
+				Tenant: "example", Phase: postern.CutoverWithdrawing, EnforceRevision: 7, PublishedAt: noon.Add(-time.Hour),
+				EnforcedAt: noon.Add(-time.Hour), WithdrawnAt: noon.Add(-time.Hour),
+			}
+			if got := plan.Cutover(c, v).After.Phase; got != postern.CutoverComplete {
+				t.Fatalf("with both nodes in step it is %s", got)
+			}
+			change(&v)
+			if got := plan.Cutover(c, v).After.Phase; got != postern.CutoverWithdrawing {
+				t.Errorf("withdrawing became %s", got)
+			}
+			c.Phase = postern.CutoverEnforcing
+			if got := plan.Cutover(c, v).After.Phase; got != postern.CutoverEnforcing {
+				t.Errorf("enforcing became %s", got)
+			}
+		})
 	}
 }
