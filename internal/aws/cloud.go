@@ -70,6 +70,7 @@ func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String())
 // Cloud calls AWS in the platform's regions. It is safe for concurrent use.
 type Cloud struct {
 	ec2      map[string]*ec2.Client // by region
+	idle     *http.Transport        // of the EC2 clients; keeps connections open between calls
 	sts      *http.Client
 	endpoint *url.URL // nil: AWS itself
 	clock    func() time.Time
@@ -102,15 +103,19 @@ func New(c Config) (*Cloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	clients, err := ec2Clients(c)
+	clients, idle, err := ec2Clients(c)
 	if err != nil {
 		return nil, err
 	}
-	return &Cloud{ec2: clients, sts: sts, endpoint: endpoint, clock: c.Clock, log: c.Logger}, nil
+	return &Cloud{ec2: clients, idle: idle, sts: sts, endpoint: endpoint, clock: c.Clock, log: c.Logger}, nil
 }
 
-// Close drops idle connections to STS.
-func (c *Cloud) Close() { c.sts.CloseIdleConnections() }
+// Close drops the connections that are kept open between calls. A call after
+// it opens new ones.
+func (c *Cloud) Close() {
+	c.idle.CloseIdleConnections()
+	c.sts.CloseIdleConnections()
+}
 
 func checkRegions(regions []string) error {
 	var es postern.Errors
@@ -151,10 +156,11 @@ func neverRouted(host string) bool {
 	return err == nil && (a.IsLoopback() || a.IsPrivate() || sharedSpace.Contains(a) || benchmarkSpace.Contains(a))
 }
 
-func ec2Clients(c Config) (map[string]*ec2.Client, error) {
+// ec2Clients makes a client for each region, over one transport.
+func ec2Clients(c Config) (map[string]*ec2.Client, *http.Transport, error) {
 	opts := []func(*config.LoadOptions) error{
 		config.WithRegion(c.Regions[0]),
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(c.Timeout)),
+		config.WithHTTPClient(awshttp.NewBuildableClient()),
 		config.WithRetryer(func() awssdk.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = c.Attempts })
 		}),
@@ -170,7 +176,14 @@ func ec2Clients(c Config) (map[string]*ec2.Client, error) {
 	// cancel.
 	cfg, err := config.LoadDefaultConfig(context.Background(), opts...)
 	if err != nil {
-		return nil, fmt.Errorf("read the AWS configuration: %w", err)
+		return nil, nil, fmt.Errorf("read the AWS configuration: %w", err)
+	}
+	// The SDK's own transport cannot be closed, so each client would leave
+	// connections behind. EC2 redirects nobody.
+	transport := cfg.HTTPClient.(*awshttp.BuildableClient).GetTransport()
+	cfg.HTTPClient = &http.Client{
+		Transport: transport, Timeout: c.Timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	cfg.Credentials = namedFailure(cfg.Credentials)
 	clients := make(map[string]*ec2.Client, len(c.Regions))
@@ -184,7 +197,7 @@ func ec2Clients(c Config) (map[string]*ec2.Client, error) {
 			}
 		})
 	}
-	return clients, nil
+	return clients, transport, nil
 }
 
 // namedFailure lets translate tell missing credentials from an AWS that does

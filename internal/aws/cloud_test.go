@@ -3,10 +3,15 @@ package aws_test
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/aws"
@@ -71,6 +76,42 @@ func TestCredentialsKeepTheirSecret(t *testing.T) {
 	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), log.String()} {
 		if strings.Contains(text, "words") || !strings.Contains(text, "AKIAIOSFODNN7EXAMPLE") {
 			t.Errorf("prints %s", text)
+		}
+	}
+}
+
+// Connections are kept open between calls, and not beyond Close.
+func TestCloseLeavesNoConnection(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	var open atomic.Int32
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+	}))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		case http.StateActive, http.StateIdle:
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	cloud := newCloud(t, srv.URL, nil)
+	if _, err := cloud.Connections(t.Context(), service); err == nil {
+		t.Fatal("an answer of status 400 is no error")
+	}
+	if n := open.Load(); n != 1 {
+		t.Fatalf("%d connections are open between calls, want 1", n)
+	}
+	cloud.Close()
+	deadline := time.After(10 * time.Second)
+	for open.Load() > 0 {
+		select {
+		case <-deadline:
+			t.Fatal("a connection is open after Close")
+		case <-time.After(time.Millisecond):
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/serve"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 // onlyIngress is the config of a process that is a node and nothing else.
@@ -201,7 +202,7 @@ func TestNodeOverTLS(t *testing.T) {
 	plain, _ := started(t, cp)
 	p := layNode(t, cp, "https://"+cp.api)
 	plain.Stop()
-	certificate(t, filepath.Dir(cp.config), net.ParseIP("127.0.0.1"))
+	certificate(t, filepath.Dir(cp.config), loopback.Own().AsSlice())
 	b, err := os.ReadFile(cp.config)
 	if err != nil {
 		t.Fatal(err)

@@ -151,6 +151,7 @@ func (s *Server) startControl(ctx context.Context) (own link, err error) {
 	if err != nil {
 		return own, err
 	}
+	s.closers = append(s.closers, func() error { cloud.Close(); return nil })
 	hub := nodelink.NewHub()
 	rules := s.rules()
 	zones, err := s.startDNS(ctx)

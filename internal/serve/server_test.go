@@ -23,6 +23,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/serve"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 // places are the parts of a server that the tests touch.
@@ -62,12 +63,7 @@ func put(t *testing.T, path, text string, mode fs.FileMode) {
 }
 
 // free is a loopback address with a port that nobody listens on now.
-func free(t *testing.T) string {
-	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
-	defer ln.Close()
-	return ln.Addr().String()
-}
+func free(t *testing.T) string { return loopback.Free(t).String() }
 
 func listen(t *testing.T, addr string) net.Listener {
 	t.Helper()

@@ -26,6 +26,7 @@ func projectRooms() []Room {
 		{Path: own("docs"), Job: "the tests that hold the documents to the code"},
 		{Path: own("test/deps"), Job: "these rules"},
 		{Path: own("test/e2e"), Job: "the parts of the end-to-end suites that are in Go"},
+		{Path: own("test/loopback"), Job: "addresses of one test process alone"},
 	}
 	rooms = append(rooms, dataPlaneRooms()...)
 	return append(rooms, controlPlaneRooms()...)
