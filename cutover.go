@@ -10,9 +10,10 @@ type CutoverPhase string
 
 // The phases, in order; rolled-back can follow each of the others.
 const (
-	// CutoverRehearsing: the standard hostname leads to the privatelink name,
-	// and the public zone still answers that with the public ingress: whoever
-	// has private DNS is private, everybody else notices nothing.
+	// CutoverRehearsing: the public zone answers the privatelink name with the
+	// public ingress, and once that is known everywhere the standard hostname
+	// leads to the privatelink name: whoever has private DNS is private,
+	// everybody else notices nothing.
 	CutoverRehearsing CutoverPhase = "rehearsing"
 	// CutoverEnforcing: public connections are refused; every node must have
 	// acknowledged that or be fenced.
@@ -27,11 +28,6 @@ const (
 // CutoverPhases lists every phase.
 func CutoverPhases() []CutoverPhase {
 	return []CutoverPhase{CutoverRehearsing, CutoverEnforcing, CutoverWithdrawing, CutoverComplete, CutoverRolledBack}
-}
-
-// Moving tells whether the loop has something to do for a cutover.
-func (p CutoverPhase) Moving() bool {
-	return p == CutoverRehearsing || p == CutoverEnforcing || p == CutoverWithdrawing
 }
 
 // Enforced tells whether public connections are refused.
@@ -52,22 +48,51 @@ type Cutover struct {
 
 	StartedBy string
 	StartedAt time.Time
-	// PublishedAt is when the zones' servers first answered the rehearsal's
-	// records; zero before.
+	// FallbackAt is since when the zones' servers answer the privatelink name
+	// with the public ingress.
+	FallbackAt time.Time
+	// RedirectedAt is when the standard hostname was told to lead to the
+	// privatelink name: when no resolver could remember that there was none.
+	RedirectedAt time.Time
+	// PublishedAt is since when the zones' servers answer that too; zero
+	// before, and again when one of them says otherwise.
 	PublishedAt time.Time
+	// FailingSince is since when private clients of the rehearsal meet no app;
+	// zero while they do.
+	FailingSince time.Time
 	// EnforcedAt is when public connections began to be refused.
 	EnforcedAt time.Time
 	// DrainUntil is when the public connections that were open then are cut.
 	DrainUntil time.Time
-	// EnforceRevision is the first route table that refuses them.
+	// EnforceRevision is the first route table that says what the phase says:
+	// enforcing, that public connections are refused; withdrawing, that the
+	// open ones are cut as well.
 	EnforceRevision int64
-	// WithdrawnAt is when the zones' servers first lacked the fallback.
+	// WithdrawnAt is since when the zones' servers lack the fallback.
 	WithdrawnAt time.Time
 	EndedAt     time.Time // complete or rolled back
 	EndedBy     string    // "loop", or who rolled it back
 	EndedWhy    string
+	// RestoredAt is since when, after a rollback, the zones' servers answer the
+	// standard hostname with the public ingress.
+	RestoredAt time.Time
+	// SettledAt is when the fallback of a rolled-back cutover was taken away:
+	// when no resolver could remember the way over the privatelink name.
+	SettledAt time.Time
 
 	ResourceVersion int64
+}
+
+// Moving tells whether the loop has something to do for the cutover.
+func (c Cutover) Moving() bool {
+	switch c.Phase {
+	case CutoverRehearsing, CutoverEnforcing, CutoverWithdrawing:
+		return true
+	case CutoverRolledBack:
+		return c.SettledAt.IsZero()
+	case CutoverComplete:
+	}
+	return false
 }
 
 // Accepts tells whether a blocker was acknowledged by its name.

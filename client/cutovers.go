@@ -27,12 +27,16 @@ type CutoverStatus struct {
 	Conditions      []Condition `json:"conditions"`
 	StartedBy       string      `json:"started_by"`
 	StartedAt       time.Time   `json:"started_at"`
-	PublishedAt     time.Time   `json:"published_at,omitzero" doc:"When the zones' servers first answered the rehearsal's records"`
+	FallbackAt      time.Time   `json:"fallback_at,omitzero" doc:"Since when the zones' servers answer the privatelink name with the public ingress"`
+	PublishedAt     time.Time   `json:"published_at,omitzero" doc:"Since when the zones' servers lead the standard hostname to the privatelink name"`
 	EnforcedAt      time.Time   `json:"enforced_at,omitzero" doc:"When public connections began to be refused"`
-	EnforceRevision int64       `json:"enforce_revision,omitempty" doc:"The route table that refuses them"`
+	DrainUntil      time.Time   `json:"drain_until,omitzero" doc:"When the public connections that were open then are cut"`
+	EnforceRevision int64       `json:"enforce_revision,omitempty" doc:"The route table that every node must obey: enforcing, it refuses public connections; withdrawing, it cuts the last of them"`
+	WithdrawnAt     time.Time   `json:"withdrawn_at,omitzero" doc:"Since when the zones' servers lack the fallback"`
 	EndedAt         time.Time   `json:"ended_at,omitzero"`
 	EndedBy         string      `json:"ended_by,omitempty"`
 	EndedWhy        string      `json:"ended_why,omitempty"`
+	SettledAt       time.Time   `json:"settled_at,omitzero" doc:"When the fallback of a rolled-back cutover was taken away"`
 }
 
 // CutoverRequest starts a cutover.

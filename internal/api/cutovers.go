@@ -42,7 +42,8 @@ func wireCutover(c postern.Cutover) client.Cutover {
 		ResourceVersion: strconv.FormatInt(c.ResourceVersion, 10),
 		Status: client.CutoverStatus{
 			State: string(c.Phase), Organization: c.Organization, Conditions: wireConditions(c.Conditions), StartedBy: c.StartedBy, StartedAt: c.StartedAt,
-			PublishedAt: c.PublishedAt, EnforcedAt: c.EnforcedAt, EnforceRevision: c.EnforceRevision, EndedAt: c.EndedAt, EndedBy: c.EndedBy, EndedWhy: c.EndedWhy,
+			FallbackAt: c.FallbackAt, PublishedAt: c.PublishedAt, EnforcedAt: c.EnforcedAt, DrainUntil: c.DrainUntil, EnforceRevision: c.EnforceRevision,
+			WithdrawnAt: c.WithdrawnAt, EndedAt: c.EndedAt, EndedBy: c.EndedBy, EndedWhy: c.EndedWhy, SettledAt: c.SettledAt,
 		},
 	}
 }

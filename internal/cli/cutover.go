@@ -272,10 +272,14 @@ func cutoverText(c client.Cutover) string {
 	b.add("State", st.State)
 	b.add("Acknowledged", c.Spec.Acknowledged...)
 	b.add("Started", "by "+st.StartedBy+", "+at(st.StartedAt))
+	b.add("Fallback in DNS since", at(st.FallbackAt))
 	b.add("In DNS since", at(st.PublishedAt))
 	b.add("Enforced", at(st.EnforcedAt))
+	b.add("Drains until", at(st.DrainUntil))
+	b.add("Withdrawn since", at(st.WithdrawnAt))
 	if !st.EndedAt.IsZero() {
 		b.add("Ended", "by "+st.EndedBy+", "+at(st.EndedAt)+": "+st.EndedWhy)
+		b.add("Fallback gone since", at(st.SettledAt))
 		return b.text() // what its conditions were then is of no use to anybody now
 	}
 	return b.text() + conditions(st.Conditions)

@@ -12,17 +12,19 @@ import (
 	"github.com/postern-net/postern/internal/store"
 )
 
-// Names is what the loop needs of the zones' servers: which of them do not
-// answer a name with the wanted records, and what they say instead; "": all do.
+// Names is what the loop needs of the zones' servers.
 type Names interface {
-	Differs(ctx context.Context, name string, wanted []postern.Record) string
+	// Differs tells which servers do not answer a name with the wanted records,
+	// and what they say instead; "": all do. Contradicted: one of them answers
+	// something else, and not only nothing.
+	Differs(ctx context.Context, name string, wanted []postern.Record) (detail string, contradicted bool)
 }
 
 // nowhere is for a platform whose zones nobody is known to serve.
 type nowhere struct{}
 
-func (nowhere) Differs(context.Context, string, []postern.Record) string {
-	return "no server of the zones is configured"
+func (nowhere) Differs(context.Context, string, []postern.Record) (string, bool) {
+	return "no server of the zones is configured", false
 }
 
 // stepCutovers takes every cutover that moves one step on. It reports whether
@@ -30,7 +32,7 @@ func (nowhere) Differs(context.Context, string, []postern.Record) string {
 func (l *Loop) stepCutovers(ctx context.Context, d plan.Desired) (settled bool, err error) {
 	settled = true
 	for _, c := range d.Cutovers {
-		if !c.Phase.Moving() {
+		if !c.Moving() {
 			continue
 		}
 		settled = false
@@ -62,11 +64,7 @@ func (l *Loop) stepCutovers(ctx context.Context, d plan.Desired) (settled bool, 
 func (l *Loop) viewCutover(ctx context.Context, c postern.Cutover, t postern.Tenant, d plan.Desired) (plan.CutoverView, error) {
 	v := plan.CutoverView{Rules: l.Rules.Cutover, Now: l.Now(), Ready: len(plan.ReadyEndpoints(l.Platform, t, d))}
 	hosted, privatelink := plan.TenantRecords(l.Platform, t, &c, l.Rules.Cutover.TTL)
-	v.DNS.Detail = l.Names.Differs(ctx, l.Platform.Host(t.Name), hosted)
-	if v.DNS.Detail == "" {
-		v.DNS.Detail = l.Names.Differs(ctx, l.Platform.PrivateLinkHost(t.Name), privatelink)
-	}
-	v.DNS.Wanted = v.DNS.Detail == ""
+	v.DNS = l.lookUp(ctx, t, hosted, privatelink)
 	host := l.Platform.Host(t.Name)
 	err := l.Store.View(ctx, func(tx *store.Tx) error {
 		since := c.PublishedAt
@@ -76,11 +74,25 @@ func (l *Loop) viewCutover(ctx context.Context, c postern.Cutover, t postern.Ten
 		arrivals, e1 := tx.ListArrivals(host, since)
 		nodes, e2 := tx.ListNodes(store.Page{})
 		routes, e3 := tx.FindRoutes()
-		v.Arrivals = plan.Arrivals(arrivals, since, l.still(since.Add(l.Rules.Cutover.TTL)))
-		v.Nodes, v.Routes = nodes, plan.RouteView{Revision: routes.Revision, Public: routes.Hosts[host].Public}
+		v.Arrivals = plan.Arrivals(arrivals, since, l.still(since.Add(l.Rules.Cutover.TTL)), v.Now.Add(-l.Rules.Cutover.Window))
+		h := routes.Hosts[host]
+		v.Nodes, v.Routes = nodes, plan.RouteView{Revision: routes.Revision, Public: h.Public, Drains: h.Drain != postern.Drain{}}
 		return errors.Join(e1, e2, e3)
 	})
 	return v, err
+}
+
+// lookUp asks the zones' servers for a tenant's two names.
+func (l *Loop) lookUp(ctx context.Context, t postern.Tenant, hosted, privatelink []postern.Record) plan.DNSView {
+	detail, contradicted := l.Names.Differs(ctx, l.Platform.Host(t.Name), hosted)
+	also, contradicts := l.Names.Differs(ctx, l.Platform.PrivateLinkHost(t.Name), privatelink)
+	switch {
+	case detail == "":
+		detail = also
+	case also != "" && also != detail:
+		detail += "; " + also
+	}
+	return plan.DNSView{Wanted: detail == "", Contradicted: contradicted || contradicts, Detail: detail}
 }
 
 // still is since when a public client counts as one that still comes: since the
@@ -118,16 +130,10 @@ func (l *Loop) TenantDNS(ctx context.Context, tenant string) (plan.TenantDNS, er
 	if err != nil {
 		return plan.TenantDNS{}, err
 	}
-	var c *postern.Cutover
-	if i := slices.IndexFunc(d.Cutovers, func(c postern.Cutover) bool { return c.Tenant == tenant }); i >= 0 {
-		c = &d.Cutovers[i]
-	}
 	host, link := l.Platform.Host(tenant), l.Platform.PrivateLinkHost(tenant)
-	hosted, privatelink := plan.TenantRecords(l.Platform, t, c, l.Rules.Cutover.TTL)
+	hosted, privatelink := plan.TenantRecords(l.Platform, t, plan.Current(d.Cutovers, tenant), l.Rules.Cutover.TTL)
 	out := plan.TenantDNS{Wanted: map[string][]postern.Record{host: hosted, link: privatelink}}
-	if out.Differs = l.Names.Differs(ctx, host, hosted); out.Differs == "" {
-		out.Differs = l.Names.Differs(ctx, link, privatelink)
-	}
+	out.Differs = l.lookUp(ctx, t, hosted, privatelink).Detail
 	ready := plan.ReadyEndpoints(l.Platform, t, d)
 	for _, e := range d.Endpoints {
 		if slices.Contains(ready, e.ID) {
@@ -162,17 +168,15 @@ func (l *Loop) Preflight(ctx context.Context, tenant string) ([]postern.Blocker,
 		// A client that came lately will come again. During a rehearsal only
 		// those count who still come when the old records have expired.
 		since := now.Add(-recently)
-		for _, c := range d.Cutovers {
-			if c.Tenant == tenant && !c.PublishedAt.IsZero() {
-				since = l.still(c.PublishedAt.Add(l.Rules.Cutover.TTL))
-			}
+		if c := plan.Current(d.Cutovers, tenant); c != nil && c.Phase != postern.CutoverRolledBack && !c.PublishedAt.IsZero() {
+			since = l.still(c.PublishedAt.Add(l.Rules.Cutover.TTL))
 		}
 		arrivals, e1 := tx.ListArrivals(l.Platform.Host(tenant), since)
 		probes, e2 := tx.ListProbes(tenant)
 		nodes, e3 := tx.ListNodes(store.Page{})
 		routes, e4 := tx.FindRoutes()
 		isolation, e5 := tx.ListIsolation()
-		v.PublicSources = plan.Arrivals(arrivals, since, since).PublicSources
+		v.PublicSources = plan.Arrivals(arrivals, since, since, since).PublicSources
 		for _, p := range probes {
 			if p.EndpointID != "" && !slices.Contains(v.Proven, p.EndpointID) {
 				v.Proven = append(v.Proven, p.EndpointID)

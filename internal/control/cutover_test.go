@@ -78,11 +78,11 @@ func (s *servers) answer(name string) []postern.Record {
 	return s.zones.Zones[apex].Records[name]
 }
 
-func (s *servers) Differs(_ context.Context, name string, wanted []postern.Record) string {
+func (s *servers) Differs(_ context.Context, name string, wanted []postern.Record) (string, bool) {
 	if got := s.answer(name); !slices.Equal(got, wanted) {
-		return fmt.Sprintf("it says %v for %s, not %v", got, name, wanted)
+		return fmt.Sprintf("it says %v for %s, not %v", got, name, wanted), true
 	}
-	return ""
+	return "", false
 }
 
 // scene is a tenant with a ready endpoint, two nodes and the zones' servers,
@@ -133,7 +133,7 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-func (s *scene) Differs(ctx context.Context, name string, wanted []postern.Record) string {
+func (s *scene) Differs(ctx context.Context, name string, wanted []postern.Record) (string, bool) {
 	s.step("ask")
 	return s.servers.Differs(ctx, name, wanted)
 }
@@ -222,13 +222,13 @@ func (s *scene) rehearsed(l *control.Loop) {
 	s.t.Helper()
 	s.rounds(l, 1)
 	s.start()
-	s.rounds(l, 2)
+	s.rounds(l, 3) // the fallback, what leads to it, and that it is published
 	s.comes(privately)
 	s.rounds(l, 1)
 	if c := s.cutover(); c.Phase != postern.CutoverRehearsing || c.PublishedAt.IsZero() {
 		s.t.Fatalf("%+v", c)
 	}
-	s.pass(23*time.Hour + 58*time.Minute)
+	s.pass(23*time.Hour + 59*time.Minute)
 }
 
 // wants checks how far it is and what it waits for.
@@ -269,7 +269,17 @@ func TestACutoverGoesThroughTheLoop(t *testing.T) {
 	s.servers.hold(true)
 	s.start()
 	s.rounds(l, 2)
-	s.wants(postern.CutoverRehearsing, postern.ReasonNotPublished, postern.ReasonNotSeen)
+	s.wants(postern.CutoverRehearsing, postern.ReasonNotPublished)
+	s.servers.hold(false)
+	s.rounds(l, 1)
+	s.wants(postern.CutoverRehearsing)
+	if got := s.public(); got != "true A A" {
+		t.Errorf("while a resolver may remember that there was no fallback: %s", got)
+	}
+	s.rounds(l, 1)
+	s.servers.hold(true)
+	s.rounds(l, 1)
+	s.wants(postern.CutoverRehearsing, postern.ReasonNotSeen)
 	s.servers.hold(false)
 	s.rounds(l, 1)
 	s.wants(postern.CutoverRehearsing, postern.ReasonNotSeen)
@@ -337,7 +347,7 @@ func TestACutoverGoesThroughTheLoop(t *testing.T) {
 	if diff := cmp.Diff(before, s.cutover()); diff != "" || s.public() != "false CNAME -" {
 		t.Errorf("%s: %s", s.public(), diff)
 	}
-	want := []string{"cutover.started", "cutover.enforcing", "cutover.withdrawing", "cutover.complete"}
+	want := []string{"cutover.started", "cutover.rehearsing", "cutover.enforcing", "cutover.withdrawing", "cutover.complete"}
 	if got := slices.DeleteFunc(s.actions(0), func(a string) bool { return !strings.HasPrefix(a, "cutover.") }); !slices.Equal(got, want) {
 		t.Errorf("events %v", got)
 	}
@@ -361,9 +371,13 @@ func TestOnlyMovingCutoversKeepTheLoopBusy(t *testing.T) {
 	s.start()
 	for _, p := range postern.CutoverPhases() {
 		s.force(p)
-		if settled() == p.Moving() {
-			t.Errorf("%s: settled %v", p, !p.Moving())
+		if moving := p != postern.CutoverComplete; settled() == moving {
+			t.Errorf("%s: settled %v", p, !moving)
 		}
+	}
+	s.rounds(l, 3) // it was rolled back, and settles
+	if !settled() {
+		t.Error("busy with a cutover that was rolled back long ago")
 	}
 }
 
@@ -375,7 +389,7 @@ func (s *scene) force(p postern.CutoverPhase) {
 		if err != nil {
 			return err
 		}
-		c.Phase = p
+		c.Phase, c.RedirectedAt = p, c.StartedAt
 		if p.Enforced() {
 			c.EnforcedAt, c.DrainUntil = s.clock(), s.clock().Add(5*time.Minute)
 		}
@@ -410,7 +424,7 @@ func TestARollbackIsPublishedAtOnce(t *testing.T) {
 			if err := l.PublishStored(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if got := s.public(); got != "true A -" || s.routes().Revision < before || p.Enforced() && s.routes().Revision == before {
+			if got := s.public(); got != "true A A" || s.routes().Revision < before || p.Enforced() && s.routes().Revision == before {
 				t.Errorf("afterwards: %s, revision %d after %d", got, s.routes().Revision, before)
 			}
 		})
@@ -429,8 +443,33 @@ func TestARollbackDuringARoundWins(t *testing.T) {
 		}
 	}
 	s.rounds(l, 2)
-	if c := s.cutover(); c.Phase != postern.CutoverRolledBack || s.public() != "true A -" {
+	if c := s.cutover(); c.Phase != postern.CutoverRolledBack || s.public() != "true A A" {
 		t.Errorf("%s, %s", c.Phase, s.public())
+	}
+}
+
+// Who was led to the privatelink name a moment before a rollback finds the
+// public ingress there for as long as that is remembered.
+func TestTheFallbackOutlivesARollback(t *testing.T) {
+	s := newScene(t)
+	l := s.loop()
+	s.rehearsed(l)
+	s.rounds(l, 1)
+	s.wants(postern.CutoverEnforcing)
+	s.servers.hold(true)
+	s.force(postern.CutoverRolledBack)
+	s.rounds(l, 5)
+	if c := s.cutover(); !c.RestoredAt.IsZero() || s.public() != "true CNAME A" {
+		t.Errorf("while the servers lag: %+v, %s", c, s.public())
+	}
+	s.servers.hold(false)
+	s.rounds(l, 1)
+	if got := s.public(); got != "true A A" {
+		t.Errorf("while a resolver may remember: %s", got)
+	}
+	s.rounds(l, 2)
+	if c := s.cutover(); c.SettledAt.IsZero() || s.public() != "true A -" {
+		t.Errorf("afterwards: %+v, %s", c, s.public())
 	}
 }
 
@@ -439,13 +478,13 @@ func TestARehearsalGoesBackWhenTheEndpointDies(t *testing.T) {
 	l := s.loop()
 	s.rounds(l, 1)
 	s.start()
-	s.rounds(l, 2)
+	s.rounds(l, 3)
 	s.comes(privately)
 	s.rounds(l, 1)
 	s.cloud.gone = true
-	s.rounds(l, 2)
+	s.rounds(l, 1)
 	c := s.cutover()
-	if c.Phase != postern.CutoverRolledBack || c.EndedBy != "loop" || s.public() != "true A -" {
+	if c.Phase != postern.CutoverRolledBack || c.EndedBy != "loop" || s.public() != "true A A" {
 		t.Errorf("%+v, %s", c, s.public())
 	}
 	if !slices.Contains(s.actions(0), "cutover.rolled-back") {
@@ -468,7 +507,7 @@ func TestACrashDuringACutoverConverges(t *testing.T) {
 				s.t.Error("public again after it enforced")
 			}
 		}
-		for n := 0; n < 10 && s.cutover().Phase.Moving(); n++ {
+		for n := 0; n < 10 && s.cutover().Moving(); n++ {
 			s.round(l, 5*time.Minute)
 		}
 		return fmt.Sprint(s.cutover().Phase, s.public(), slices.DeleteFunc(s.actions(0), func(a string) bool { return !strings.HasPrefix(a, "cutover.") }))
@@ -484,7 +523,7 @@ func TestACrashDuringACutoverConverges(t *testing.T) {
 			}
 		}
 		l := s.loop()
-		for s.cutover().Phase.Moving() {
+		for s.cutover().Moving() {
 			if _, _ = l.Round(ctx); ctx.Err() != nil { // whatever it says: the process is dead
 				return points
 			}
@@ -602,8 +641,12 @@ func TestTenantDNS(t *testing.T) {
 	if d := look(); d.Differs != "" || len(d.Wanted[exampleHost]) != 1 || len(d.Wanted[exampleLink]) != 0 || len(d.Endpoints) != 1 {
 		t.Errorf("public: %+v", d)
 	}
-	s.servers.hold(true)
 	s.start()
+	s.rounds(l, 1)
+	if d := look(); d.Wanted[exampleHost][0].Type != "A" || d.Wanted[exampleLink][0].Type != "A" || d.Differs != "" {
+		t.Errorf("preparing: %+v", d)
+	}
+	s.servers.hold(true)
 	s.rounds(l, 1)
 	if d := look(); d.Wanted[exampleHost][0].Type != "CNAME" || d.Wanted[exampleLink][0].Type != "A" || !strings.Contains(d.Differs, exampleHost) {
 		t.Errorf("rehearsing: %+v", d)
@@ -637,7 +680,7 @@ func TestZonesArePublishedOnce(t *testing.T) {
 	s.start()
 	s.rounds(l, 2)
 	s.rounds(control.New(c), 1)
-	if !slices.IsSorted(seen) || seen[0] != 1 || seen[len(seen)-1] != 2 {
+	if !slices.IsSorted(seen) || seen[0] != 1 || seen[len(seen)-1] != 3 { // a fallback, and what leads to it
 		t.Errorf("revisions %v", seen)
 	}
 }

@@ -87,10 +87,14 @@ func compare(a, b postern.Record) int {
 }
 
 // Differs tells which servers do not answer a name with the wanted records,
-// and what they answer; "" when all do. With no server nothing is published.
-func (c Checker) Differs(ctx context.Context, name string, wanted []postern.Record) string {
+// and what they answer; "" when all do. A server whose records live longer than
+// they should answers something else too: who waits for a TTL waits for the
+// wanted one. Contradicted tells that some server did answer something else;
+// one that does not answer contradicts nothing. With no server nothing is
+// published.
+func (c Checker) Differs(ctx context.Context, name string, wanted []postern.Record) (detail string, contradicted bool) {
 	if len(c.Servers) == 0 {
-		return "no server of the zones is configured"
+		return "no server of the zones is configured", false
 	}
 	wanted = slices.Clone(wanted)
 	slices.SortFunc(wanted, compare)
@@ -99,11 +103,17 @@ func (c Checker) Differs(ctx context.Context, name string, wanted []postern.Reco
 		switch {
 		case a.Err != nil:
 			lines = append(lines, fmt.Sprintf("%s: %v", a.Server, a.Err))
+			continue
 		case !slices.EqualFunc(a.Records, wanted, func(x, y postern.Record) bool { return x.Type == y.Type && x.Value == y.Value }):
 			lines = append(lines, fmt.Sprintf("%s says %s for %s, not %s", a.Server, Text(a.Records), name, Text(wanted)))
+		case !slices.EqualFunc(a.Records, wanted, func(x, y postern.Record) bool { return x.TTL <= y.TTL }):
+			lines = append(lines, fmt.Sprintf("%s says %s for %s with a TTL of more than %d seconds", a.Server, Text(a.Records), name, wanted[0].TTL))
+		default:
+			continue
 		}
+		contradicted = true
 	}
-	return strings.Join(lines, "; ")
+	return strings.Join(lines, "; "), contradicted
 }
 
 // Text writes records for people.

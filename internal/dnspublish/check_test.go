@@ -139,7 +139,8 @@ func TestDiffers(t *testing.T) {
 		want    []string // parts of what is said; none: all agree
 	}{
 		{"all answer", "example." + hosted, []netip.AddrPort{now, now}, alias, nil},
-		{"a TTL counts for nothing: a cache's has passed in part", "example." + hosted, []netip.AddrPort{now}, []postern.Record{{Type: "CNAME", TTL: 5, Value: "example." + link}}, nil},
+		{"a shorter life than wanted does no harm", "example." + hosted, []netip.AddrPort{now}, []postern.Record{{Type: "CNAME", TTL: 300, Value: "example." + link}}, nil},
+		{"a longer one would be waited for too short", "example." + hosted, []netip.AddrPort{now}, []postern.Record{{Type: "CNAME", TTL: 5, Value: "example." + link}}, []string{"with a TTL of more than 5 seconds"}},
 		{"nor does the order", "globex." + hosted, []netip.AddrPort{now}, records("A", "192.0.2.11", "192.0.2.10"), nil},
 		{"nothing is wanted and there", "absent." + link, []netip.AddrPort{now}, nil, nil},
 		{"nothing is wanted and something there", "example." + link, []netip.AddrPort{now}, nil, []string{"says A 192.0.2.10 for example.privatelink.example.com, not nothing"}},
@@ -156,9 +157,12 @@ func TestDiffers(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := dnspublish.Checker{Servers: tc.servers, Timeout: 300 * time.Millisecond}
 			wanted := append([]postern.Record{}, tc.wanted...)
-			got := c.Differs(t.Context(), tc.host, tc.wanted)
+			got, contradicted := c.Differs(t.Context(), tc.host, tc.wanted)
 			if (got == "") != (len(tc.want) == 0) {
 				t.Errorf("says %q", got)
+			}
+			if contradicted != strings.Contains(got, " says ") {
+				t.Errorf("contradicted is %v of %q", contradicted, got)
 			}
 			for _, part := range tc.want {
 				if !strings.Contains(got, part) {
@@ -178,7 +182,7 @@ func TestAskEnds(t *testing.T) {
 	silent := answering(t, func(m *dns.Msg) { m.Id = 0 })
 	c := dnspublish.Checker{Servers: []netip.AddrPort{silent, silent, silent, silent, silent}, Timeout: 300 * time.Millisecond}
 	start := time.Now()
-	if d := c.Differs(t.Context(), "example."+hosted, nil); strings.Count(d, "no answer") != 5 {
+	if d, contradicted := c.Differs(t.Context(), "example."+hosted, nil); contradicted || strings.Count(d, "no answer") != 5 {
 		t.Error(d)
 	}
 	if d := time.Since(start); d > 1200*time.Millisecond {
@@ -188,7 +192,7 @@ func TestAskEnds(t *testing.T) {
 	cancel()
 	start = time.Now()
 	c.Timeout = time.Minute
-	if d := c.Differs(ctx, "example."+hosted, nil); !strings.Contains(d, "no answer") {
+	if d, _ := c.Differs(ctx, "example."+hosted, nil); !strings.Contains(d, "no answer") {
 		t.Error(d)
 	}
 	if time.Since(start) > 10*time.Second {

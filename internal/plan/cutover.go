@@ -44,8 +44,11 @@ type CutoverView struct {
 
 // DNSView is what the zones' servers answered for the tenant's names.
 type DNSView struct {
-	Wanted bool   // every server answers what the phase wants
-	Detail string // which does not, and what it answers
+	Wanted bool // every server answers what the phase wants
+	// Contradicted: a server answers something else; one that is silent
+	// contradicts nothing.
+	Contradicted bool
+	Detail       string // which does not, and what it answers
 }
 
 // ArrivalView is who came for the tenant's host, admitted or not.
@@ -53,35 +56,48 @@ type ArrivalView struct {
 	LastPrivate       time.Time // zero: nobody
 	LastPrivateFailed time.Time // admitted, but no backend answered
 	PublicSources     []string  // lately, and after the records' TTL has passed; sorted
-	AllPublicSources  int       // since they were published
+	WindowSources     int       // how many came publicly within the window
 }
 
 // RouteView is the route table in force.
 type RouteView struct {
 	Revision int64
 	Public   bool // it lets the tenant's public clients in
+	Drains   bool // it lets those live on that were open
 }
 
 // CutoverStep is what one round makes of one cutover.
 type CutoverStep struct {
 	After postern.Cutover
-	Event string // why the phase changed; "": it did not
+	Event string // what changed for the tenant's clients; "": nothing
 }
 
 // Cutover decides how a cutover goes on. It enforces only what was seen to
 // work: the records are published and their TTL has passed, private clients
 // came through a ready endpoint, nobody comes publicly whom a person did not
 // accept, and every node obeys.
+//
+// It changes a name's answer only to what resolvers can follow whatever they
+// remember: the fallback is there before the standard hostname leads to it, and
+// until nothing leads to it any more.
 func Cutover(c postern.Cutover, v CutoverView) CutoverStep {
 	s := CutoverStep{After: c}
 	switch c.Phase {
 	case postern.CutoverRehearsing:
-		s.rehearse(v)
+		if c.RedirectedAt.IsZero() {
+			s.prepare(v)
+		} else {
+			s.rehearse(v)
+		}
 	case postern.CutoverEnforcing:
 		s.enforce(v)
 	case postern.CutoverWithdrawing:
 		s.withdraw(v)
-	case postern.CutoverComplete, postern.CutoverRolledBack:
+	case postern.CutoverRolledBack:
+		if c.Moving() {
+			s.settle(v)
+		}
+	case postern.CutoverComplete:
 	}
 	return s
 }
@@ -95,39 +111,69 @@ func (s *CutoverStep) set(v CutoverView, t postern.ConditionType, ok bool, r pos
 	return ok
 }
 
+// prepare waits until the fallback is known everywhere: a resolver that was
+// led to the privatelink name must not remember that there is no such name.
+// RFC 2308 bounds that memory by the zones' negative TTL, which is no longer
+// than the records'.
+func (s *CutoverStep) prepare(v CutoverView) {
+	c := &s.After
+	if s.answered(v, &c.FallbackAt, "the privatelink name leads to the public ingress, as a fallback") && v.Now.Sub(c.FallbackAt) >= v.Rules.TTL {
+		c.RedirectedAt = v.Now
+		s.Event = "the fallback is known everywhere: the standard hostname leads to the privatelink name from now on"
+	}
+}
+
 func (s *CutoverStep) rehearse(v CutoverView) {
 	c := &s.After
-	published := s.dns(v, "the standard hostname leads to the privatelink name")
-	if published && c.PublishedAt.IsZero() {
-		c.PublishedAt = v.Now
-	}
+	published := s.answered(v, &c.PublishedAt, "the standard hostname leads to the privatelink name")
 	private := s.private(v)
+	s.fails(v)
 	if why := failing(*c, v); why != "" {
 		s.rollBack(v.Now, why)
 		return
 	}
 	public := s.public(v)
 	nodes := s.nodes(v, v.Routes.Revision)
-	since := v.Now.Sub(c.PublishedAt)
-	if published && private && public && nodes && v.Ready > 0 && since >= v.Rules.TTL && since >= v.Rules.Observe {
+	// Who still comes publicly counts once the TTL has passed, and must have
+	// had as long as the observation takes to do so.
+	if published && private && public && nodes && v.Ready > 0 && v.Now.Sub(c.PublishedAt) >= v.Rules.TTL+v.Rules.Observe {
 		c.Phase, c.EnforcedAt, c.DrainUntil = postern.CutoverEnforcing, v.Now, v.Now.Add(v.Rules.Drain)
 		s.Event = "private clients come, the records' TTL has passed, every node is in step: public connections are refused from now on"
+	}
+}
+
+// failingFor is how long private clients must have met no app before a
+// rehearsal goes back: one failure that nobody repeats is an accident.
+const failingFor = 5 * time.Second
+
+// fails notes since when private clients meet no app.
+func (s *CutoverStep) fails(v CutoverView) {
+	c, a := &s.After, v.Arrivals
+	switch {
+	case !a.LastPrivateFailed.After(a.LastPrivate) || c.PublishedAt.IsZero():
+		c.FailingSince = time.Time{}
+	case c.FailingSince.IsZero():
+		c.FailingSince = a.LastPrivateFailed
 	}
 }
 
 // failing tells why a rehearsal must go back, or "".
 func failing(c postern.Cutover, v CutoverView) string {
 	a := v.Arrivals
-	seen := !c.PublishedAt.IsZero() && a.LastPrivate.After(c.PublishedAt)
-	switch {
-	case c.PublishedAt.IsZero():
+	if c.PublishedAt.IsZero() {
 		return ""
+	}
+	seen := a.LastPrivate.After(c.PublishedAt)
+	quiet := v.Now.Sub(latest(a.LastPrivate, c.PublishedAt)) >= v.Rules.Window
+	switch {
 	case seen && v.Ready == 0:
 		return "private clients came, and now no endpoint that reaches the tenant is ready"
-	case seen && a.LastPrivateFailed.After(a.LastPrivate):
+	case seen && !c.FailingSince.IsZero() && a.LastPrivateFailed.Sub(c.FailingSince) >= failingFor:
 		return "private clients came, and now the tenant's app does not answer them"
-	case !seen && v.Now.Sub(c.PublishedAt) >= v.Rules.Window && a.AllPublicSources >= v.Rules.Clients:
-		return fmt.Sprintf("nobody came through an endpoint in %s, while %d clients came publicly: the customer's private DNS is probably not in place", v.Rules.Window, a.AllPublicSources)
+	case quiet && a.WindowSources >= v.Rules.Clients && seen:
+		return fmt.Sprintf("nobody came through an endpoint any more in %s, while %d clients came publicly: private access probably broke", v.Rules.Window, a.WindowSources)
+	case quiet && a.WindowSources >= v.Rules.Clients:
+		return fmt.Sprintf("nobody came through an endpoint in %s, while %d clients came publicly: the customer's private DNS is probably not in place", v.Rules.Window, a.WindowSources)
 	}
 	return ""
 }
@@ -139,15 +185,9 @@ func (s *CutoverStep) rollBack(now time.Time, why string) {
 
 func (s *CutoverStep) enforce(v CutoverView) {
 	c := &s.After
-	if c.EnforceRevision == 0 && !v.Routes.Public {
-		c.EnforceRevision = v.Routes.Revision
-	}
-	if c.EnforceRevision == 0 {
-		s.set(v, postern.NodesAcknowledged, false, postern.ReasonWaitsForNodes, "the route table that refuses public clients is being made")
-		return
-	}
-	if s.nodes(v, c.EnforceRevision) && !v.Now.Before(c.DrainUntil) {
-		c.Phase = postern.CutoverWithdrawing
+	if s.obeyed(v, !v.Routes.Public, "refuses public clients") && !v.Now.Before(c.DrainUntil) {
+		// The nodes cut what is still open by the next table, not by their clocks.
+		c.Phase, c.EnforceRevision = postern.CutoverWithdrawing, 0
 		s.Event = "every node refuses public clients: the fallback record is withdrawn"
 	}
 }
@@ -155,18 +195,48 @@ func (s *CutoverStep) enforce(v CutoverView) {
 func (s *CutoverStep) withdraw(v CutoverView) {
 	c := &s.After
 	// A node that comes back, or is unfenced, in the meantime is waited for.
-	nodes := s.nodes(v, c.EnforceRevision)
-	if !s.dns(v, "the public zone has no answer for the privatelink name") {
-		c.WithdrawnAt = time.Time{} // the TTL runs from the last time that one said otherwise
-		return
-	}
-	if c.WithdrawnAt.IsZero() {
-		c.WithdrawnAt = v.Now
-	}
-	if nodes && v.Now.Sub(c.WithdrawnAt) >= v.Rules.TTL {
+	nodes := s.obeyed(v, !v.Routes.Public && !v.Routes.Drains, "cuts the last public connections")
+	if s.answered(v, &c.WithdrawnAt, "the public zone has no answer for the privatelink name") && nodes && v.Now.Sub(c.WithdrawnAt) >= v.Rules.TTL {
 		c.Phase, c.EndedAt, c.EndedBy, c.EndedWhy = postern.CutoverComplete, v.Now, "loop", "the tenant is reachable privately only"
 		s.Event = "complete: the tenant is reachable privately only"
 	}
+}
+
+// settle keeps the fallback of a cutover that was rolled back until no resolver
+// remembers the way over the privatelink name.
+func (s *CutoverStep) settle(v CutoverView) {
+	c := &s.After
+	never := c.RedirectedAt.IsZero()
+	if never || s.answered(v, &c.RestoredAt, "the standard hostname leads to the public ingress") && v.Now.Sub(c.RestoredAt) >= v.Rules.TTL {
+		c.SettledAt = v.Now
+	}
+}
+
+// obeyed tells whether every node obeys the first table that says what the
+// phase wants; said is whether the one in force does.
+func (s *CutoverStep) obeyed(v CutoverView, said bool, what string) bool {
+	c := &s.After
+	if c.EnforceRevision == 0 && said {
+		c.EnforceRevision = v.Routes.Revision
+	}
+	if c.EnforceRevision == 0 {
+		return s.set(v, postern.NodesAcknowledged, false, postern.ReasonWaitsForNodes, "the route table that %s is being made", what)
+	}
+	return s.nodes(v, c.EnforceRevision)
+}
+
+// answered tells whether every server of the zones answers what is wanted, and
+// keeps since when. The time begins anew when one says otherwise: a resolver
+// may have asked it.
+func (s *CutoverStep) answered(v CutoverView, since *time.Time, wanted string) bool {
+	ok := s.dns(v, wanted)
+	switch {
+	case ok && since.IsZero():
+		*since = v.Now
+	case v.DNS.Contradicted:
+		*since = time.Time{}
+	}
+	return ok
 }
 
 func (s *CutoverStep) dns(v CutoverView, wanted string) bool {
@@ -246,13 +316,20 @@ func few(all []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
 }
 
-// current finds a tenant's cutover.
-func current(cs []postern.Cutover, tenant string) *postern.Cutover {
-	i := slices.IndexFunc(cs, func(c postern.Cutover) bool { return c.Tenant == tenant && c.Phase != postern.CutoverRolledBack })
-	if i < 0 {
-		return nil
+// Current finds a tenant's cutover: the one that counts, or one that was rolled
+// back and not settled yet.
+func Current(cs []postern.Cutover, tenant string) *postern.Cutover {
+	var unsettled *postern.Cutover
+	for i, c := range cs {
+		switch {
+		case c.Tenant != tenant:
+		case c.Phase != postern.CutoverRolledBack:
+			return &cs[i]
+		case c.Moving():
+			unsettled = &cs[i]
+		}
 	}
-	return &cs[i]
+	return unsettled
 }
 
 // ReadyEndpoints lists the ready endpoints that reach a tenant.
@@ -267,27 +344,36 @@ func ReadyEndpoints(p *postern.Platform, t postern.Tenant, d Desired) (ids []str
 	return ids
 }
 
-// Arrivals sums up who came for a host: privately and publicly since a time,
-// and which public clients still come after a later one.
-func Arrivals(as []postern.ArrivalCount, since, late time.Time) ArrivalView {
+// Folded is the name of public clients whose addresses a node did not keep.
+const Folded = "clients beyond those that a node tells apart"
+
+// Arrivals sums up who came for a host: since a time, which public clients
+// still come after a later one, and how many came publicly in the window.
+func Arrivals(as []postern.ArrivalCount, since, late, window time.Time) ArrivalView {
 	var v ArrivalView
-	all := map[string]bool{}
+	lately := map[string]bool{}
 	for _, a := range as {
 		switch {
 		case a.LastSeen.Before(since):
-		case a.Listener == "private" && a.Denial == "":
+		case a.Listener == postern.ListenerPrivate && a.Denial == "":
 			v.LastPrivate = latest(v.LastPrivate, a.LastSeen)
-		case a.Listener == "private" && a.Denial == postern.DenyBackendDown:
+		case a.Listener == postern.ListenerPrivate && a.Denial == postern.DenyBackendDown:
 			v.LastPrivateFailed = latest(v.LastPrivateFailed, a.LastSeen)
-		case a.Listener == "public" && a.Denial == "":
-			all[a.Source] = true
-			if a.LastSeen.After(late) && !slices.Contains(v.PublicSources, a.Source) {
-				v.PublicSources = append(v.PublicSources, a.Source)
+		case a.Listener == postern.ListenerPublic && a.Denial == "":
+			source := a.Source
+			if source == "" {
+				source = Folded
+			}
+			if !a.LastSeen.Before(window) {
+				lately[source] = true
+			}
+			if a.LastSeen.After(late) && !slices.Contains(v.PublicSources, source) {
+				v.PublicSources = append(v.PublicSources, source)
 			}
 		}
 	}
 	slices.Sort(v.PublicSources)
-	v.AllPublicSources = len(all)
+	v.WindowSources = len(lately)
 	return v
 }
 

@@ -34,34 +34,50 @@ func checkStep(t interface {
 	case after.Phase == postern.CutoverEnforcing:
 		since := v.Now.Sub(after.PublishedAt)
 		public := v.Arrivals.PublicSources
-		if !v.DNS.Wanted || after.PublishedAt.IsZero() || since < v.Rules.TTL || since < v.Rules.Observe ||
+		if !v.DNS.Wanted || after.RedirectedAt.IsZero() || after.PublishedAt.IsZero() || since < v.Rules.TTL+v.Rules.Observe ||
 			!v.Arrivals.LastPrivate.After(after.PublishedAt) || v.Ready == 0 ||
 			len(public) > 0 && !slices.Contains(before.Acknowledged, postern.BlockerPublicClients) ||
 			len(plan.Waiting(v.Nodes, v.Routes.Revision, v.Rules.NodeSilence, v.Now)) > 0 {
 			t.Fatalf("enforced although %+v", v)
 		}
 	case after.Phase == postern.CutoverWithdrawing:
-		if after.EnforceRevision == 0 || v.Now.Before(after.DrainUntil) ||
-			len(plan.Waiting(v.Nodes, after.EnforceRevision, v.Rules.NodeSilence, v.Now)) > 0 {
+		revision := before.EnforceRevision
+		if revision == 0 {
+			revision = v.Routes.Revision
+		}
+		if v.Routes.Public || v.Now.Before(after.DrainUntil) || len(plan.Waiting(v.Nodes, revision, v.Rules.NodeSilence, v.Now)) > 0 {
 			t.Fatalf("withdrew although %+v, %+v", after, v)
 		}
 	case after.Phase == postern.CutoverComplete:
-		if after.WithdrawnAt.IsZero() || v.Now.Sub(after.WithdrawnAt) < v.Rules.TTL || !v.DNS.Wanted {
+		if after.WithdrawnAt.IsZero() || v.Now.Sub(after.WithdrawnAt) < v.Rules.TTL || !v.DNS.Wanted ||
+			after.EnforceRevision == 0 || len(plan.Waiting(v.Nodes, after.EnforceRevision, v.Rules.NodeSilence, v.Now)) > 0 {
 			t.Fatalf("complete although %+v, %+v", after, v)
+		}
+	}
+	switch {
+	case before.RedirectedAt.IsZero() && !after.RedirectedAt.IsZero():
+		if !v.DNS.Wanted || after.FallbackAt.IsZero() || v.Now.Sub(after.FallbackAt) < v.Rules.TTL {
+			t.Fatalf("led to the privatelink name although %+v, %+v", after, v)
+		}
+	case before.SettledAt.IsZero() && !after.SettledAt.IsZero():
+		if !after.RedirectedAt.IsZero() && (!v.DNS.Wanted || after.RestoredAt.IsZero() || v.Now.Sub(after.RestoredAt) < v.Rules.TTL) {
+			t.Fatalf("took the fallback away although %+v, %+v", after, v)
 		}
 	}
 	if before.Phase.Enforced() && (after.EnforcedAt != before.EnforcedAt || after.DrainUntil != before.DrainUntil) {
 		t.Fatalf("the drain moved: %+v to %+v", before, after)
 	}
-	if again := plan.Cutover(after, v).After; after.Phase == before.Phase && !cmp.Equal(again, after) {
+	moved := after.Phase != before.Phase || !after.RedirectedAt.Equal(before.RedirectedAt)
+	if again := plan.Cutover(after, v).After; !moved && !cmp.Equal(again, after) {
 		t.Fatalf("the same view gave something else: %s", cmp.Diff(after, again))
 	}
-	if !before.Phase.Moving() && !cmp.Equal(before, after) {
+	if !before.Moving() && !cmp.Equal(before, after) {
 		t.Fatalf("a cutover at rest moved: %s", cmp.Diff(before, after))
 	}
 	same := before
 	same.Phase, same.Conditions, same.PublishedAt, same.EnforcedAt, same.DrainUntil = after.Phase, after.Conditions, after.PublishedAt, after.EnforcedAt, after.DrainUntil
 	same.EnforceRevision, same.WithdrawnAt, same.EndedAt, same.EndedBy, same.EndedWhy = after.EnforceRevision, after.WithdrawnAt, after.EndedAt, after.EndedBy, after.EndedWhy
+	same.FallbackAt, same.RedirectedAt, same.FailingSince, same.RestoredAt, same.SettledAt = after.FallbackAt, after.RedirectedAt, after.FailingSince, after.RestoredAt, after.SettledAt
 	if diff := cmp.Diff(same, after); diff != "" {
 		t.Fatalf("changed what is not its business: %s", diff)
 	}
@@ -86,11 +102,15 @@ func TestCutoverObeysItsRules(t *testing.T) {
 		now, revision := noon, int64(5)
 		nodes := []postern.Node{{ID: "n0", LastSeen: now, AppliedRevision: revision}, {ID: "n1", LastSeen: now, AppliedRevision: revision}}
 		var rows []postern.ArrivalCount
-		public := true
+		public, drains := true, true
 		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
 			now = now.Add(minutes("later", 2))
 			if c.Phase.Enforced() && public && mostly("compiled") {
 				public = false
+				revision++
+			}
+			if c.Phase == postern.CutoverWithdrawing && drains && mostly("compiled") {
+				drains = false
 				revision++
 			}
 			for i := range nodes {
@@ -115,12 +135,13 @@ func TestCutoverObeysItsRules(t *testing.T) {
 			}
 			v := plan.CutoverView{
 				Rules: rules, Now: now, Ready: ready, DNS: plan.DNSView{Wanted: mostly("zones answer")},
-				Arrivals: plan.Arrivals(rows, c.PublishedAt, c.PublishedAt.Add(rules.TTL)), Nodes: slices.Clone(nodes),
-				Routes: plan.RouteView{Revision: revision, Public: public},
+				Arrivals: plan.Arrivals(rows, c.PublishedAt, c.PublishedAt.Add(rules.TTL), now.Add(-rules.Window)), Nodes: slices.Clone(nodes),
+				Routes: plan.RouteView{Revision: revision, Public: public, Drains: drains && !public},
 			}
+			v.DNS.Contradicted = !v.DNS.Wanted && rapid.Bool().Draw(t, "one says otherwise")
 			step := plan.Cutover(c, v)
 			checkStep(t, c, step.After, v)
-			if (step.Event != "") != (step.After.Phase != c.Phase) {
+			if (step.Event != "") != (step.After.Phase != c.Phase || step.After.RedirectedAt != c.RedirectedAt) {
 				t.Fatalf("from %s to %s with event %q", c.Phase, step.After.Phase, step.Event)
 			}
 			c = step.After
@@ -142,8 +163,9 @@ type rehearsal struct {
 	nodes    []postern.Node
 	revision int64
 	public   bool
-	zones    map[postern.CutoverPhase]time.Time // when they were asked to change
-	lag      time.Duration                      // of the zones' servers
+	drains   bool
+	zones    map[string]time.Time // when they were asked to change
+	lag      time.Duration        // of the zones' servers
 	rows     map[string]*postern.ArrivalCount
 	ready    int
 	log      []string // "1h2m0s enforcing"
@@ -154,7 +176,7 @@ func newRehearsal(t *testing.T) *rehearsal {
 	return &rehearsal{
 		t: t, start: now, revision: 41, public: true, ready: 1, lag: 2 * time.Minute,
 		c:     postern.Cutover{ID: "cut_1", Tenant: "example", Phase: postern.CutoverRehearsing, StartedAt: now},
-		nodes: []postern.Node{{ID: "n1"}, {ID: "n2"}}, zones: map[postern.CutoverPhase]time.Time{postern.CutoverRehearsing: now},
+		nodes: []postern.Node{{ID: "n1"}, {ID: "n2"}}, zones: map[string]time.Time{"fallback": now},
 		rows: map[string]*postern.ArrivalCount{},
 	}
 }
@@ -170,7 +192,11 @@ func (r *rehearsal) round() {
 		r.public = public
 		r.revision++
 	}
-	asked, changes := r.zones[r.c.Phase]
+	if drains := r.c.Phase == postern.CutoverEnforcing; drains != r.drains {
+		r.drains = drains
+		r.revision++
+	}
+	asked, changes := r.zones[r.says()]
 	wanted := !changes || now.Sub(asked) >= r.lag
 	var rows []postern.ArrivalCount
 	for _, a := range r.rows {
@@ -186,15 +212,29 @@ func (r *rehearsal) round() {
 	}
 	v := plan.CutoverView{
 		Rules: theRules, Now: now, Ready: r.ready, DNS: plan.DNSView{Wanted: wanted, Detail: "192.0.2.53:53 lags"},
-		Arrivals: plan.Arrivals(rows, since, late), Nodes: slices.Clone(r.nodes), Routes: plan.RouteView{Revision: r.revision, Public: r.public},
+		Arrivals: plan.Arrivals(rows, since, late, now.Add(-theRules.Window)), Nodes: slices.Clone(r.nodes),
+		Routes: plan.RouteView{Revision: r.revision, Public: r.public, Drains: r.drains},
 	}
 	step := plan.Cutover(r.c, v)
 	checkStep(r.t, r.c, step.After, v)
+	before := r.says()
 	if step.After.Phase != r.c.Phase {
-		r.zones[step.After.Phase] = now
 		r.log = append(r.log, fmt.Sprintf("%s %s", now.Sub(r.start), step.After.Phase))
 	}
-	r.c = step.After
+	if r.c = step.After; r.says() != before {
+		r.zones[r.says()] = now
+	}
+}
+
+// says is what the cutover wants the zones to say.
+func (r *rehearsal) says() string {
+	switch {
+	case r.c.RedirectedAt.IsZero():
+		return "fallback"
+	case r.c.Phase == postern.CutoverRehearsing || r.c.Phase == postern.CutoverEnforcing:
+		return "led, with a fallback"
+	}
+	return string(r.c.Phase)
 }
 
 // play runs rounds, a minute apart, for a time. Before each, what happens is
@@ -248,7 +288,7 @@ func TestARehearsalOfADay(t *testing.T) {
 		if diff := cmp.Diff(want, r.log); diff != "" {
 			t.Error(diff)
 		}
-		if got := r.c.PublishedAt.Sub(r.start); got != 2*time.Minute {
+		if got := r.c.PublishedAt.Sub(r.start); got != 5*time.Minute { // the fallback after 2 and led to after 3
 			t.Errorf("published after %s", got)
 		}
 	})
@@ -263,7 +303,7 @@ func TestAnUndisturbedRehearsal(t *testing.T) {
 			r.heard("n1", "n2")
 			r.comes("private", "", "")
 		})
-		want := []string{"24h2m0s enforcing", "24h7m0s withdrawing", "24h10m0s complete"}
+		want := []string{"24h6m0s enforcing", "24h11m0s withdrawing", "24h14m0s complete"}
 		if diff := cmp.Diff(want, r.log); diff != "" {
 			t.Error(diff)
 		}
@@ -279,7 +319,7 @@ func TestRehearsalsThatGoBackByThemselves(t *testing.T) {
 			for _, s := range []string{"a", "b", "c"} {
 				r.comes("public", s, "")
 			}
-		}, "1h2m0s rolled-back"},
+		}, "1h5m0s rolled-back"},
 		"the third comes after four hours": {func(r *rehearsal, since time.Duration) {
 			r.comes("public", "a", "")
 			r.comes("public", "b", "")
@@ -298,6 +338,14 @@ func TestRehearsalsThatGoBackByThemselves(t *testing.T) {
 				r.comes("private", "", "")
 			} else {
 				r.comes("private", "", postern.DenyBackendDown)
+			}
+		}, "3h1m0s rolled-back"},
+		"private access breaks, and the public clients stay": {func(r *rehearsal, since time.Duration) {
+			for _, s := range []string{"a", "b", "c"} {
+				r.comes("public", s, "")
+			}
+			if since <= 2*time.Hour {
+				r.comes("private", "", "")
 			}
 		}, "3h0m0s rolled-back"},
 	} {

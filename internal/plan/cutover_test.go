@@ -17,11 +17,19 @@ var theRules = plan.CutoverRules{
 	TTL: time.Minute, Observe: 24 * time.Hour, Window: time.Hour, Clients: 3, Drain: 5 * time.Minute, NodeSilence: 30 * time.Second,
 }
 
+// preparing is a cutover whose fallback may be led to.
+func preparing() (postern.Cutover, plan.CutoverView) {
+	c, v := rehearsed()
+	c.FallbackAt, c.RedirectedAt, c.PublishedAt = noon.Add(-time.Minute), time.Time{}, time.Time{}
+	return c, v
+}
+
 // rehearsed is a rehearsal whose observation is over and that may enforce.
 func rehearsed() (postern.Cutover, plan.CutoverView) {
 	c := postern.Cutover{
 		ID: "cut_1", Tenant: "example", Organization: "example-corp", Phase: postern.CutoverRehearsing,
-		StartedBy: "ada", StartedAt: noon.Add(-25 * time.Hour), PublishedAt: noon.Add(-24 * time.Hour),
+		StartedBy: "ada", StartedAt: noon.Add(-25 * time.Hour), FallbackAt: noon.Add(-25 * time.Hour), RedirectedAt: noon.Add(-24*time.Hour - 2*time.Minute),
+		PublishedAt: noon.Add(-24*time.Hour - time.Minute),
 	}
 	return c, plan.CutoverView{
 		Rules: theRules, Now: noon, Ready: 1, DNS: plan.DNSView{Wanted: true},
@@ -43,6 +51,13 @@ func enforcing() (postern.Cutover, plan.CutoverView) {
 func withdrawing() (postern.Cutover, plan.CutoverView) {
 	c, v := enforcing()
 	c.Phase, c.WithdrawnAt = postern.CutoverWithdrawing, noon.Add(-time.Minute)
+	return c, v
+}
+
+// rolledBack is a cutover that was rolled back and may settle.
+func rolledBack() (postern.Cutover, plan.CutoverView) {
+	c, v := rehearsed()
+	c.Phase, c.EndedAt, c.EndedBy, c.RestoredAt = postern.CutoverRolledBack, noon.Add(-2*time.Minute), "ada", noon.Add(-time.Minute)
 	return c, v
 }
 
@@ -69,6 +84,15 @@ func TestCutoverSteps(t *testing.T) {
 		waits  []postern.Reason // what is not True then
 		says   string           // part of a message or of the event
 	}{
+		{"a resolver may remember that there was no fallback", preparing, func(c *postern.Cutover, _ *plan.CutoverView) {
+			c.FallbackAt = noon.Add(-time.Minute + time.Second)
+		}, rehearse, nil, "as a fallback"},
+		{"a server does not know the fallback", preparing, func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.DNS = plan.DNSView{Contradicted: true, Detail: "192.0.2.53:53 says nothing"}
+		}, rehearse, []postern.Reason{postern.ReasonNotPublished}, "192.0.2.53:53 says nothing"},
+		{"what is not led to cannot fail", preparing, func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.Ready, v.Arrivals.WindowSources, v.DNS = 0, 99, plan.DNSView{Detail: "192.0.2.53:53: no answer"}
+		}, rehearse, []postern.Reason{postern.ReasonNotPublished}, ""},
 		{name: "a good rehearsal enforces", from: rehearsed, want: enforce},
 		{"servers that do not answer hold it", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.DNS = plan.DNSView{Detail: "192.0.2.53:53: no answer"}
@@ -79,6 +103,12 @@ func TestCutoverSteps(t *testing.T) {
 		{"a second before the observation is over", rehearsed, func(c *postern.Cutover, _ *plan.CutoverView) {
 			c.PublishedAt = c.PublishedAt.Add(time.Second)
 		}, rehearse, nil, ""},
+		{"who comes publicly counts from the TTL on, so the observation begins there", rehearsed, func(c *postern.Cutover, _ *plan.CutoverView) {
+			c.PublishedAt = noon.Add(-24 * time.Hour)
+		}, rehearse, nil, ""},
+		{"a server says something else: the observation begins anew", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.DNS = plan.DNSView{Contradicted: true, Detail: "192.0.2.53:53 says A 192.0.2.1"}
+		}, rehearse, []postern.Reason{postern.ReasonNotPublished, postern.ReasonNotSeen}, "192.0.2.53:53 says A"},
 		{"the TTL counts where nothing is observed", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
 			v.Rules.Observe = 0
 			c.PublishedAt, v.Arrivals.LastPrivate = noon.Add(-time.Minute+time.Second), noon
@@ -97,10 +127,10 @@ func TestCutoverSteps(t *testing.T) {
 			c.PublishedAt, v.Arrivals.LastPrivate = noon.Add(-100*time.Hour), noon.Add(-24*time.Hour-time.Second)
 		}, rehearse, []postern.Reason{postern.ReasonNotSeen}, ""},
 		{"a client still comes publicly", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
-			v.Arrivals.PublicSources, v.Arrivals.AllPublicSources = []string{"198.51.100.7"}, 1
+			v.Arrivals.PublicSources, v.Arrivals.WindowSources = []string{"198.51.100.7"}, 1
 		}, rehearse, []postern.Reason{postern.ReasonStillPublic}, "198.51.100.7; route them through the endpoint"},
 		{"and is accepted", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
-			v.Arrivals.PublicSources, v.Arrivals.AllPublicSources = []string{"198.51.100.7"}, 1
+			v.Arrivals.PublicSources, v.Arrivals.WindowSources = []string{"198.51.100.7"}, 1
 			c.Acknowledged = []string{postern.BlockerIntegrations, postern.BlockerPublicClients}
 		}, enforce, nil, ""},
 		{"another blocker's acknowledgement is none", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
@@ -125,9 +155,15 @@ func TestCutoverSteps(t *testing.T) {
 		{"the endpoint that carried clients is gone", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Ready = 0
 		}, back, nil, "no endpoint that reaches the tenant is ready"},
-		{"the app does not answer those who came", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
-			v.Arrivals.LastPrivateFailed = noon
+		{"the app does not answer those who came", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
+			c.FailingSince, v.Arrivals.LastPrivateFailed = noon.Add(-5*time.Second), noon
 		}, back, nil, "does not answer them"},
+		{"one failure is an accident", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.Arrivals.LastPrivateFailed = noon
+		}, enforce, nil, ""},
+		{"two in a row within seconds may be one", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
+			c.FailingSince, v.Arrivals.LastPrivateFailed = noon.Add(-4*time.Second), noon
+		}, enforce, nil, ""},
 		{"it answered again since", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Arrivals.LastPrivateFailed = noon.Add(-2 * time.Minute)
 		}, enforce, nil, ""},
@@ -135,17 +171,23 @@ func TestCutoverSteps(t *testing.T) {
 			v.Arrivals.LastPrivate, v.Arrivals.LastPrivateFailed = time.Time{}, noon
 		}, rehearse, []postern.Reason{postern.ReasonNotSeen}, ""},
 		{"three come publicly in the window and nobody privately", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
-			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour), plan.ArrivalView{AllPublicSources: 3}
+			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour), plan.ArrivalView{WindowSources: 3}
 		}, back, nil, "while 3 clients came publicly"},
 		{"a second before the window is over", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
-			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour+time.Second), plan.ArrivalView{AllPublicSources: 3}
+			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour+time.Second), plan.ArrivalView{WindowSources: 3}
 		}, rehearse, []postern.Reason{postern.ReasonNotSeen}, ""},
 		{"two come publicly", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
-			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour), plan.ArrivalView{AllPublicSources: 2}
+			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour), plan.ArrivalView{WindowSources: 2}
 		}, rehearse, []postern.Reason{postern.ReasonNotSeen}, ""},
 		{"many come publicly and one privately", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
-			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour), plan.ArrivalView{LastPrivate: noon, AllPublicSources: 99}
+			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour), plan.ArrivalView{LastPrivate: noon, WindowSources: 99}
 		}, rehearse, nil, ""},
+		{"they come privately no more, while three come publicly", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.Arrivals = plan.ArrivalView{LastPrivate: noon.Add(-time.Hour), WindowSources: 3}
+		}, back, nil, "private access probably broke"},
+		{"nobody comes at all for an hour", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.Arrivals = plan.ArrivalView{LastPrivate: noon.Add(-time.Hour)}
+		}, enforce, nil, ""},
 
 		{name: "drained and in step, it withdraws", from: enforcing, want: withdraw},
 		{"the table that refuses is not there yet", enforcing, func(c *postern.Cutover, v *plan.CutoverView) {
@@ -161,7 +203,7 @@ func TestCutoverSteps(t *testing.T) {
 			c.DrainUntil = noon.Add(time.Second)
 		}, enforce, nil, ""},
 		{"a dead endpoint does not make it public", enforcing, func(_ *postern.Cutover, v *plan.CutoverView) {
-			v.Ready, v.Arrivals = 0, plan.ArrivalView{LastPrivate: noon.Add(-time.Minute), LastPrivateFailed: noon, AllPublicSources: 9}
+			v.Ready, v.Arrivals = 0, plan.ArrivalView{LastPrivate: noon.Add(-time.Minute), LastPrivateFailed: noon, WindowSources: 9}
 		}, withdraw, nil, ""},
 
 		{name: "withdrawn for the TTL, it is complete", from: withdrawing, want: complete},
@@ -174,6 +216,12 @@ func TestCutoverSteps(t *testing.T) {
 		{"the TTL counts from the answer", withdrawing, func(c *postern.Cutover, _ *plan.CutoverView) {
 			c.WithdrawnAt = time.Time{}
 		}, withdraw, nil, ""},
+		{"a node may keep public connections by its clock", withdrawing, func(c *postern.Cutover, v *plan.CutoverView) {
+			c.EnforceRevision, v.Routes.Drains = 0, true
+		}, withdraw, []postern.Reason{postern.ReasonWaitsForNodes}, "cuts the last public connections is being made"},
+		{"a node has not cut them yet", withdrawing, func(c *postern.Cutover, v *plan.CutoverView) {
+			c.EnforceRevision, v.Routes.Revision, v.Nodes[0].AppliedRevision = 0, 8, 8
+		}, withdraw, []postern.Reason{postern.ReasonWaitsForNodes}, "waits for node n2;"},
 		{"a dead endpoint does not make it public either", withdrawing, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Ready = 0
 		}, complete, nil, ""},
@@ -184,7 +232,8 @@ func TestCutoverSteps(t *testing.T) {
 				tc.change(&c, &v)
 			}
 			step := plan.Cutover(c, v)
-			if step.After.Phase != tc.want || (step.Event != "") != (tc.want != c.Phase) {
+			redirected := !step.After.RedirectedAt.Equal(c.RedirectedAt)
+			if step.After.Phase != tc.want || (step.Event != "") != (tc.want != c.Phase || redirected) {
 				t.Fatalf("%s, event %q; want %s", step.After.Phase, step.Event, tc.want)
 			}
 			if tc.want == c.Phase {
@@ -214,6 +263,22 @@ func TestCutoverNotesWhatItDid(t *testing.T) {
 	if s := plan.Cutover(c, v).After; s.PublishedAt != noon {
 		t.Errorf("published with %+v", s)
 	}
+	v.Arrivals.LastPrivateFailed, c.PublishedAt = noon.Add(-time.Second), noon.Add(-time.Hour)
+	if s := plan.Cutover(c, v).After; s.FailingSince != noon.Add(-time.Second) {
+		t.Errorf("fails with %+v", s)
+	}
+	c.FailingSince, v.Arrivals.LastPrivate = noon.Add(-time.Minute), noon
+	if s := plan.Cutover(c, v).After; !s.FailingSince.IsZero() {
+		t.Errorf("works again with %+v", s)
+	}
+	c, v = preparing()
+	if step := plan.Cutover(c, v); step.After.RedirectedAt != noon || step.Event == "" || !step.After.PublishedAt.IsZero() {
+		t.Errorf("redirected with %+v", step)
+	}
+	c.FallbackAt = time.Time{}
+	if s := plan.Cutover(c, v).After; s.FallbackAt != noon || !s.RedirectedAt.IsZero() {
+		t.Errorf("the fallback is seen with %+v", s)
+	}
 	c, v = rehearsed()
 	v.Ready = 0
 	if s := plan.Cutover(c, v).After; s.EndedAt != noon || s.EndedBy != "loop" || s.EndedWhy == "" || !s.EnforcedAt.IsZero() {
@@ -221,12 +286,66 @@ func TestCutoverNotesWhatItDid(t *testing.T) {
 	}
 	c, v = enforcing()
 	c.EnforceRevision, v.Nodes[0].AppliedRevision, v.Nodes[1].AppliedRevision, v.Routes.Revision = 0, 8, 8, 8
-	if s := plan.Cutover(c, v).After; s.EnforceRevision != 8 || s.Phase != postern.CutoverWithdrawing {
+	if s := plan.Cutover(c, v).After; s.EnforceRevision != 0 || s.Phase != postern.CutoverWithdrawing { // the next one is to be obeyed anew
 		t.Errorf("obeyed with %+v", s)
 	}
 	c, v = withdrawing()
 	if s := plan.Cutover(c, v).After; s.EndedAt != noon || s.EndedBy != "loop" || s.WithdrawnAt != c.WithdrawnAt {
 		t.Errorf("complete with %+v", s)
+	}
+}
+
+// What was rolled back keeps the fallback until no resolver can remember the
+// way over the privatelink name.
+func TestRolledBackCutoversSettle(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change            func(*postern.Cutover, *plan.CutoverView)
+		settled, restored bool
+	}{
+		"restored for the TTL": {func(*postern.Cutover, *plan.CutoverView) {}, true, true},
+		"a second less":        {func(c *postern.Cutover, _ *plan.CutoverView) { c.RestoredAt = c.RestoredAt.Add(time.Second) }, false, true},
+		"just restored":        {func(c *postern.Cutover, _ *plan.CutoverView) { c.RestoredAt = time.Time{} }, false, true},
+		"a server lags": {func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.DNS = plan.DNSView{Contradicted: true, Detail: "192.0.2.53:53 says CNAME"}
+		}, false, false},
+		"a server is silent":     {func(_ *postern.Cutover, v *plan.CutoverView) { v.DNS = plan.DNSView{Detail: "no answer"} }, false, true},
+		"nothing ever led there": {func(c *postern.Cutover, v *plan.CutoverView) { c.RedirectedAt, v.DNS = time.Time{}, plan.DNSView{} }, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, v := rolledBack()
+			tc.change(&c, &v)
+			step := plan.Cutover(c, v)
+			if got := step.After; got.SettledAt.IsZero() == tc.settled || got.RestoredAt.IsZero() == tc.restored || got.Moving() == tc.settled || step.Event != "" {
+				t.Errorf("%+v, event %q", got, step.Event)
+			}
+			checkStep(t, c, step.After, v)
+		})
+	}
+}
+
+func TestCurrent(t *testing.T) {
+	back := postern.Cutover{ID: "back", Tenant: "a", Phase: postern.CutoverRolledBack}
+	settled := back
+	settled.ID, settled.SettledAt = "settled", noon
+	counts := postern.Cutover{ID: "counts", Tenant: "a", Phase: postern.CutoverComplete}
+	other := postern.Cutover{ID: "other", Tenant: "b", Phase: postern.CutoverRehearsing}
+	for _, tc := range []struct {
+		cs   []postern.Cutover
+		want string
+	}{
+		{nil, ""},
+		{[]postern.Cutover{other, settled}, ""},
+		{[]postern.Cutover{other, settled, back}, "back"},
+		{[]postern.Cutover{other, back, counts}, "counts"},
+		{[]postern.Cutover{counts, back}, "counts"},
+	} {
+		got := ""
+		if c := plan.Current(tc.cs, "a"); c != nil {
+			got = c.ID
+		}
+		if got != tc.want {
+			t.Errorf("of %v: %q, want %q", tc.cs, got, tc.want)
+		}
 	}
 }
 
@@ -248,8 +367,9 @@ func TestArrivalsSumsUp(t *testing.T) {
 		row("public", "d", postern.DenyNotPublic, 13),
 		row("public", "e", "", -1),
 		row("public", "aa", "", 11),
-	}, at(0), at(10))
-	want := plan.ArrivalView{LastPrivate: at(3), LastPrivateFailed: at(4), PublicSources: []string{"aa", "b"}, AllPublicSources: 4}
+		row("public", "", "", 12), // folded by the node
+	}, at(0), at(10), at(9))
+	want := plan.ArrivalView{LastPrivate: at(3), LastPrivateFailed: at(4), PublicSources: []string{"aa", "b", plan.Folded}, WindowSources: 4}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

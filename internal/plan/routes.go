@@ -10,7 +10,7 @@ import (
 func Compile(p *postern.Platform, d Desired) postern.Routes {
 	r := postern.Routes{Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}}
 	for _, t := range d.Tenants {
-		if name, h, ok := CompileHost(p, t, current(d.Cutovers, t.Name)); ok {
+		if name, h, ok := CompileHost(p, t, Current(d.Cutovers, t.Name)); ok {
 			r.Hosts[name] = h
 		}
 	}
@@ -25,7 +25,7 @@ func Compile(p *postern.Platform, d Desired) postern.Routes {
 // CompileHost makes the route of a tenant's standard hostname: the backends of
 // its home region, wherever in the segment the traffic comes in. It is public
 // unless a cutover enforced otherwise; connections that were open then may
-// live on until the cutover's deadline.
+// live on until the cutover's deadline, or its next phase.
 func CompileHost(p *postern.Platform, t postern.Tenant, c *postern.Cutover) (string, postern.Host, bool) {
 	app, ok := p.TenantApp()
 	if !ok {
@@ -37,7 +37,10 @@ func CompileHost(p *postern.Platform, t postern.Tenant, c *postern.Cutover) (str
 	}
 	h := postern.Host{Tenant: t.Name, Organization: t.Organization, Public: true, Backends: slices.Clone(region.Backends[app.ID])}
 	if c != nil && c.Phase.Enforced() {
-		h.Public, h.Drain = false, postern.Drain{Before: c.EnforcedAt, Until: c.DrainUntil}
+		h.Public = false
+		if c.Phase == postern.CutoverEnforcing {
+			h.Drain = postern.Drain{Before: c.EnforcedAt, Until: c.DrainUntil}
+		}
 	}
 	return p.Host(t.Name), h, true
 }

@@ -9,18 +9,20 @@ import (
 // CompileZones makes the platform's public DNS of what is stored, without a
 // revision.
 //
-//	                 <t>.hosted                    <t>.privatelink
-//	public           A public ingress              –
-//	rehearsing       CNAME <t>.privatelink         A public ingress (fallback)
-//	enforcing        CNAME <t>.privatelink         A public ingress (refuses)
-//	withdrawing on   CNAME <t>.privatelink         –
+//	                           <t>.hosted              <t>.privatelink
+//	public                     A public ingress        –
+//	rehearsing, at first       A public ingress        A public ingress (fallback)
+//	rehearsing                 CNAME <t>.privatelink   A public ingress (fallback)
+//	enforcing                  CNAME <t>.privatelink   A public ingress (refuses)
+//	withdrawing on             CNAME <t>.privatelink   –
+//	rolled-back, not settled   A public ingress        A public ingress (fallback)
 //
 // The two are zones of their own: an answer stops at the CNAME, so that a
 // resolver asks the customer's private zone for the rest.
 func CompileZones(p *postern.Platform, d Desired, ttl time.Duration) postern.Zones {
 	hosted, privatelink := map[string][]postern.Record{}, map[string][]postern.Record{}
 	for _, t := range d.Tenants {
-		h, l := TenantRecords(p, t, current(d.Cutovers, t.Name), ttl)
+		h, l := TenantRecords(p, t, Current(d.Cutovers, t.Name), ttl)
 		if len(h) > 0 {
 			hosted[p.Host(t.Name)] = h
 		}
@@ -42,11 +44,23 @@ func TenantRecords(p *postern.Platform, t postern.Tenant, c *postern.Cutover, tt
 	if c == nil {
 		return public, nil
 	}
-	hosted = []postern.Record{{Type: postern.RecordCNAME, TTL: seconds, Value: p.PrivateLinkHost(t.Name)}}
-	if c.Phase == postern.CutoverRehearsing || c.Phase == postern.CutoverEnforcing {
-		privatelink = public
+	leads := []postern.Record{{Type: postern.RecordCNAME, TTL: seconds, Value: p.PrivateLinkHost(t.Name)}}
+	switch c.Phase {
+	case postern.CutoverRehearsing:
+		if c.RedirectedAt.IsZero() {
+			return public, public
+		}
+		return leads, public
+	case postern.CutoverEnforcing:
+		return leads, public
+	case postern.CutoverWithdrawing, postern.CutoverComplete:
+		return leads, nil
+	case postern.CutoverRolledBack:
+		if c.Moving() {
+			return public, public
+		}
 	}
-	return hosted, privatelink
+	return public, nil
 }
 
 // TenantDNS is a tenant's public DNS and its private counterparts.

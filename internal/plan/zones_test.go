@@ -24,24 +24,32 @@ func TestZonesAndRoutesPerPhase(t *testing.T) {
 	const host, link = "example.hosted.example.com", "example.privatelink.example.com"
 	public, alias := records(60, "A", "192.0.2.10", "192.0.2.11"), records(60, "CNAME", link)
 	enforced, until := noon.Add(-time.Minute), noon.Add(time.Minute)
-	for phase, want := range map[postern.CutoverPhase]struct {
-		hosted, link []postern.Record
-		public       bool
+	phase := func(p postern.CutoverPhase) postern.Cutover {
+		return postern.Cutover{Tenant: "example", Phase: p, RedirectedAt: enforced, EnforcedAt: enforced, DrainUntil: until}
+	}
+	preparing, settled := phase(postern.CutoverRehearsing), phase(postern.CutoverRolledBack)
+	preparing.RedirectedAt, settled.SettledAt = time.Time{}, noon
+	for name, want := range map[string]struct {
+		cutover       postern.Cutover // of no tenant: there is none
+		hosted, link  []postern.Record
+		public, drain bool
 	}{
-		"":                          {public, nil, true},
-		postern.CutoverRehearsing:   {alias, public, true},
-		postern.CutoverEnforcing:    {alias, public, false},
-		postern.CutoverWithdrawing:  {alias, nil, false},
-		postern.CutoverComplete:     {alias, nil, false},
-		postern.CutoverRolledBack:   {public, nil, true},
-		postern.CutoverPhase("new"): {alias, nil, true}, // a phase that nobody knows refuses nobody
+		"none":              {postern.Cutover{}, public, nil, true, false},
+		"preparing":         {preparing, public, public, true, false},
+		"rehearsing":        {phase(postern.CutoverRehearsing), alias, public, true, false},
+		"enforcing":         {phase(postern.CutoverEnforcing), alias, public, false, true},
+		"withdrawing":       {phase(postern.CutoverWithdrawing), alias, nil, false, false},
+		"complete":          {phase(postern.CutoverComplete), alias, nil, false, false},
+		"rolled back":       {phase(postern.CutoverRolledBack), public, public, true, false},
+		"settled":           {settled, public, nil, true, false},
+		"that nobody knows": {phase("new"), public, nil, true, false}, // it refuses nobody
 	} {
-		t.Run(string(phase), func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			d := plan.Desired{Tenants: []postern.Tenant{
 				{Name: "example", Organization: "a", Region: "us-east-1"}, {Name: "other", Organization: "b", Region: "us-east-1"},
 			}}
-			if phase != "" {
-				d.Cutovers = []postern.Cutover{{Tenant: "example", Phase: phase, EnforcedAt: enforced, DrainUntil: until}}
+			if want.cutover.Tenant != "" {
+				d.Cutovers = []postern.Cutover{want.cutover}
 			}
 			z := plan.CompileZones(publicPlatform(), d, time.Minute)
 			other := map[string][]postern.Record{"other.hosted.example.com": public}
@@ -60,7 +68,7 @@ func TestZonesAndRoutesPerPhase(t *testing.T) {
 			}
 			r := plan.Compile(publicPlatform(), d)
 			h := postern.Host{Tenant: "example", Organization: "a", Public: want.public, Backends: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:443")}}
-			if !want.public {
+			if want.drain {
 				h.Drain = postern.Drain{Before: enforced, Until: until}
 			}
 			if diff := cmp.Diff(h, r.Hosts[host], cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {

@@ -22,9 +22,10 @@ type model struct {
 
 type modelTenant struct {
 	name, organization, region, segment string
-	cutover                             string // ID of the one that is not rolled back; ""
-	phase                               string // of it, as the API said last
-	enforced                            bool   // the API said so: only a person may take it back
+	made                                time.Time // in the place of another's of the same name, perhaps
+	cutover                             string    // ID of the one that is not rolled back; ""
+	phase                               string    // of it, as the API said last
+	enforced                            bool      // the API said so: only a person may take it back
 }
 
 type modelEndpoint struct {

@@ -285,7 +285,7 @@ func (w *world) createTenant(ctx context.Context) (string, error) {
 	if _, err := w.admin.CreateTenant(ctx, client.Tenant{ID: name, Spec: client.TenantSpec{Organization: c.id, Region: region}}); err != nil {
 		return "", err
 	}
-	w.tenants[name] = &modelTenant{name: name, organization: c.id, region: region, segment: segmentOf(w, region)}
+	w.tenants[name] = &modelTenant{name: name, organization: c.id, region: region, segment: segmentOf(w, region), made: time.Now()}
 	return fmt.Sprintf("tenant %s of %s in %s", name, c.id, region), nil
 }
 

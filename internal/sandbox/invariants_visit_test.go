@@ -110,7 +110,7 @@ func (w *world) checkPublic(ctx context.Context, node, region string, t *modelTe
 		return violation{"the app is told who comes", who, s.String()}
 	case ctx.Err() != nil:
 		return violation{eventuallyPublic, who, s.String()} // this look was cut short
-	case !s.admitted && !s.alert && (n.unsteady(now) || t.enforced):
+	case !s.admitted && !s.alert && (n.unsteady(now) || now.Sub(t.made) < lag || t.enforced || w.enforcedMeanwhile(ctx, t)):
 		return nil // it was let in, and cut a moment later
 	case !s.admitted && !s.alert:
 		return violation{"every refusal is the same alert", who, s.String()}
@@ -118,6 +118,16 @@ func (w *world) checkPublic(ctx context.Context, node, region string, t *modelTe
 		return violation{eventuallyPublic, who, s.String()}
 	}
 	return nil
+}
+
+// enforcedMeanwhile tells whether a cutover that was rehearsed when it was
+// looked at last enforces by now.
+func (w *world) enforcedMeanwhile(ctx context.Context, t *modelTenant) bool {
+	if t.cutover == "" {
+		return false
+	}
+	c, err := w.admin.Cutover(ctx, t.cutover)
+	return err == nil && c.Status.State != "rolled-back" && !c.Status.EnforcedAt.IsZero()
 }
 
 // What is promised to come, not to be.

@@ -445,6 +445,9 @@ func (st *story) rollback(ctx context.Context) error {
 func (st *story) turnsBack(ctx context.Context) error {
 	pulse := startPulse(ctx, 20, func(ctx context.Context) error { return st.publicly(ctx, "example-dev") })
 	c, err := st.dyingRehearsal(ctx)
+	if err == nil {
+		err = st.remembered(ctx, c.ID, "example-dev")
+	}
 	sent, failed := pulse.stop()
 	if err := errors.Join(err, failed); err != nil {
 		return err
@@ -493,12 +496,33 @@ func (st *story) dyingRehearsal(ctx context.Context) (client.Cutover, error) {
 	// A resync period, and what a round takes.
 	noticing, cancel := context.WithTimeout(ctx, st.resync+4*time.Second)
 	defer cancel()
-	return c, until(noticing, func() error {
+	err = until(noticing, func() error {
 		c, err = st.example.api.Cutover(ctx, c.ID)
 		if err == nil && (c.Status.State != "rolled-back" || c.Status.EndedBy != "loop") {
 			err = fmt.Errorf("the cutover is %s by %q: %s", c.Status.State, c.Status.EndedBy, cutoverConditions(c))
 		}
 		return err
+	})
+	return c, err
+}
+
+// remembered demands that a resolver which remembers the way over the
+// privatelink name finds the public ingress there, until the cutover that was
+// rolled back is settled.
+func (st *story) remembered(ctx context.Context, cutover, tenant string) error {
+	public := slices.Collect(maps.Values(st.places.public))
+	return until(ctx, func() error {
+		at, err := st.visitor("internet").resolve(ctx, st.platform.PrivateLinkHost(tenant))
+		c, e2 := st.example.api.Cutover(ctx, cutover)
+		switch {
+		case e2 != nil:
+			return e2
+		case !c.Status.SettledAt.IsZero():
+			return nil
+		case err != nil || !slices.Contains(public, at):
+			return fmt.Errorf("%w: rolled back and not settled, and the privatelink name leads to %v: %s", errFinal, at, got(err))
+		}
+		return errors.New("the fallback is still there")
 	})
 }
 

@@ -9,18 +9,19 @@ import (
 	"github.com/postern-net/postern"
 )
 
-const cutoverColumns = `id, tenant, organization, phase, acknowledged, conditions, started_by, started_at, published_at,
-	enforced_at, drain_until, enforce_revision, withdrawn_at, ended_at, ended_by, ended_why, resource_version`
+const cutoverColumns = `id, tenant, organization, phase, acknowledged, conditions, started_by, started_at, fallback_at, redirected_at, published_at,
+	failing_since, enforced_at, drain_until, enforce_revision, withdrawn_at, ended_at, ended_by, ended_why, restored_at, settled_at, resource_version`
 
 func scanCutover(r row) (c postern.Cutover, err error) {
 	var acknowledged, conditions string
-	var started, published, enforced, drain, withdrawn, ended int64
-	if err := r.Scan(&c.ID, &c.Tenant, &c.Organization, &c.Phase, &acknowledged, &conditions, &c.StartedBy, &started, &published,
-		&enforced, &drain, &c.EnforceRevision, &withdrawn, &ended, &c.EndedBy, &c.EndedWhy, &c.ResourceVersion); err != nil {
+	var started, fallback, redirected, published, failing, enforced, drain, withdrawn, ended, restored, settled int64
+	if err := r.Scan(&c.ID, &c.Tenant, &c.Organization, &c.Phase, &acknowledged, &conditions, &c.StartedBy, &started, &fallback, &redirected, &published,
+		&failing, &enforced, &drain, &c.EnforceRevision, &withdrawn, &ended, &c.EndedBy, &c.EndedWhy, &restored, &settled, &c.ResourceVersion); err != nil {
 		return c, err
 	}
-	c.StartedAt, c.PublishedAt, c.EnforcedAt = timeOf(started), timeOf(published), timeOf(enforced)
-	c.DrainUntil, c.WithdrawnAt, c.EndedAt = timeOf(drain), timeOf(withdrawn), timeOf(ended)
+	c.StartedAt, c.FallbackAt, c.RedirectedAt, c.PublishedAt = timeOf(started), timeOf(fallback), timeOf(redirected), timeOf(published)
+	c.FailingSince, c.EnforcedAt, c.DrainUntil, c.WithdrawnAt = timeOf(failing), timeOf(enforced), timeOf(drain), timeOf(withdrawn)
+	c.EndedAt, c.RestoredAt, c.SettledAt = timeOf(ended), timeOf(restored), timeOf(settled)
 	if err := json.Unmarshal([]byte(acknowledged), &c.Acknowledged); err != nil {
 		return c, fmt.Errorf("cutover %s: %w", c.ID, err)
 	}
@@ -62,24 +63,31 @@ func (t *Tx) ListCutovers(organization, tenant string, p Page) ([]postern.Cutove
 		p.After, organization, organization, tenant, tenant, p.limit())
 }
 
-// ListCurrentCutovers lists those that count, one per tenant at most.
+// ListCurrentCutovers lists those that count, or that were rolled back and are
+// not settled: one per tenant at most.
 func (t *Tx) ListCurrentCutovers() ([]postern.Cutover, error) {
-	return list(t, scanCutover, `SELECT `+cutoverColumns+` FROM cutovers WHERE phase <> ? ORDER BY tenant`, postern.CutoverRolledBack)
+	return list(t, scanCutover, `SELECT `+cutoverColumns+` FROM cutovers WHERE phase <> ? OR settled_at = 0 ORDER BY tenant`, postern.CutoverRolledBack)
 }
 
 // CreateCutover adds one with resource version 1; a tenant with one that
-// counts is a conflict.
+// counts is a conflict. One that was rolled back and is not settled yet has
+// nothing left to do: the new one begins where it stands.
 func (t *Tx) CreateCutover(c postern.Cutover) (postern.Cutover, error) {
 	c.ResourceVersion = 1
 	acknowledged, conditions, err := cutoverJSON(c)
 	if err != nil {
 		return c, err
 	}
-	n, err := t.exec(`INSERT INTO cutovers (`+cutoverColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		c.ID, c.Tenant, c.Organization, c.Phase, acknowledged, conditions, c.StartedBy, micros(c.StartedAt), micros(c.PublishedAt),
-		micros(c.EnforcedAt), micros(c.DrainUntil), c.EnforceRevision, micros(c.WithdrawnAt), micros(c.EndedAt), c.EndedBy, c.EndedWhy, c.ResourceVersion)
+	n, err := t.exec(`INSERT INTO cutovers (`+cutoverColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		c.ID, c.Tenant, c.Organization, c.Phase, acknowledged, conditions, c.StartedBy, micros(c.StartedAt), micros(c.FallbackAt), micros(c.RedirectedAt), micros(c.PublishedAt),
+		micros(c.FailingSince), micros(c.EnforcedAt), micros(c.DrainUntil), c.EnforceRevision, micros(c.WithdrawnAt), micros(c.EndedAt), c.EndedBy, c.EndedWhy,
+		micros(c.RestoredAt), micros(c.SettledAt), c.ResourceVersion)
 	if err == nil && n == 0 {
 		err = postern.CutoverExists(c.Tenant)
+	}
+	if err == nil {
+		_, err = t.exec(`UPDATE cutovers SET settled_at = ?, resource_version = resource_version + 1 WHERE tenant = ? AND id <> ? AND phase = ? AND settled_at = 0`,
+			micros(c.StartedAt), c.Tenant, c.ID, postern.CutoverRolledBack)
 	}
 	return c, err
 }
@@ -90,11 +98,13 @@ func (t *Tx) UpdateCutover(c postern.Cutover) (postern.Cutover, error) {
 	if err != nil {
 		return c, err
 	}
-	n, err := t.exec(`UPDATE cutovers SET phase = ?, acknowledged = ?, conditions = ?, published_at = ?, enforced_at = ?, drain_until = ?,
-		enforce_revision = ?, withdrawn_at = ?, ended_at = ?, ended_by = ?, ended_why = ?, resource_version = resource_version + 1
+	n, err := t.exec(`UPDATE cutovers SET phase = ?, acknowledged = ?, conditions = ?, fallback_at = ?, redirected_at = ?, published_at = ?, failing_since = ?,
+		enforced_at = ?, drain_until = ?, enforce_revision = ?, withdrawn_at = ?, ended_at = ?, ended_by = ?, ended_why = ?, restored_at = ?, settled_at = ?,
+		resource_version = resource_version + 1
 		WHERE id = ? AND resource_version = ?`,
-		c.Phase, acknowledged, conditions, micros(c.PublishedAt), micros(c.EnforcedAt), micros(c.DrainUntil),
-		c.EnforceRevision, micros(c.WithdrawnAt), micros(c.EndedAt), c.EndedBy, c.EndedWhy, c.ID, c.ResourceVersion)
+		c.Phase, acknowledged, conditions, micros(c.FallbackAt), micros(c.RedirectedAt), micros(c.PublishedAt), micros(c.FailingSince),
+		micros(c.EnforcedAt), micros(c.DrainUntil), c.EnforceRevision, micros(c.WithdrawnAt), micros(c.EndedAt), c.EndedBy, c.EndedWhy,
+		micros(c.RestoredAt), micros(c.SettledAt), c.ID, c.ResourceVersion)
 	c.ResourceVersion++
 	return c, changed(n, err, "cutover", c.ID)
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -42,6 +43,7 @@ func TestCutoversComeBackAsTheyWereWritten(t *testing.T) {
 	want.Conditions = []postern.Condition{{Type: postern.DNSPublished, Status: postern.True, Reason: postern.ReasonPublished, Message: "m", Since: at(1)}}
 	want.PublishedAt, want.EnforcedAt, want.DrainUntil, want.EnforceRevision = at(2), at(3), at(4), 77
 	want.WithdrawnAt, want.EndedAt, want.EndedBy, want.EndedWhy = at(5), at(6), "loop", "why"
+	want.FallbackAt, want.RedirectedAt, want.FailingSince, want.RestoredAt, want.SettledAt = at(7), at(8), at(10), at(11), at(12)
 	written := want
 	written.ResourceVersion = made.ResourceVersion
 	// What a cutover is of does not change.
@@ -80,7 +82,24 @@ func TestATenantHasOneCurrentCutover(t *testing.T) {
 		}
 		wantCode(t, s, postern.CodeConflict, func(tx *store.Tx) error { _, err := tx.CreateCutover(exampleCutover("cut_2")); return err })
 	}
+	listed := func() (ids []string) {
+		view(t, s, func(tx *store.Tx) error {
+			cs, err := tx.ListCurrentCutovers()
+			for _, c := range cs {
+				ids = append(ids, c.ID)
+			}
+			return err
+		})
+		return ids
+	}
+	if got := listed(); !slices.Equal(got, []string{"cut_1"}) {
+		t.Errorf("rolled back and not settled: %v", got)
+	}
 	createCutover(t, s, exampleCutover("cut_2"))
+	if got := listed(); !slices.Equal(got, []string{"cut_2"}) {
+		t.Errorf("the next one leaves %v", got)
+	}
+	c = findCutover(t, s, "cut_1")
 	dev := exampleCutover("cut_3")
 	dev.Tenant = "example-dev"
 	createCutover(t, s, dev)
