@@ -43,7 +43,7 @@ var operations = []operation{
 	{20, (*world).startNode},
 	{3, (*world).fence},
 	{20, (*world).unfence},
-	{2, (*world).restartControl},
+	{4, (*world).restartControl},
 }
 
 // draw picks one by its weight.

@@ -37,7 +37,8 @@ type world struct {
 // each, and everything against everything every hundred.
 //
 // POSTERN_OPS is how many operations, POSTERN_SEED which. A seed draws the same
-// choices again; how the processes take turns is not in it.
+// choices again; how the processes take turns is not in it. With POSTERN, a
+// program, Postern runs in processes of its own, and to stop one is to kill it.
 func TestInvariants(t *testing.T) {
 	operations := setting(t, "POSTERN_OPS", 150)
 	seed := setting(t, "POSTERN_SEED", time.Now().UnixNano())
@@ -80,8 +81,13 @@ func openWorld(t *testing.T, seed int64) *world {
 	}
 	t.Cleanup(func() { _ = log.Close() })
 	var anyPort uint16
+	var run func(context.Context, string) (func(), error) // nil: in this process
+	if binary := os.Getenv("POSTERN"); binary != "" {
+		run = killable(binary, log)
+		t.Log("processes are killed with SIGKILL")
+	}
 	s, err := Start(t.Context(), Options{
-		StateDir: t.TempDir(), Platform: p, HTTPSPort: &anyPort, DNSPort: &anyPort, Logger: slog.New(slog.NewTextHandler(log, nil)), Approval: "operator",
+		StateDir: t.TempDir(), Platform: p, HTTPSPort: &anyPort, DNSPort: &anyPort, Logger: slog.New(slog.NewTextHandler(log, nil)), Approval: "operator", Serve: run,
 		Cutover: &serve.Cutover{Observe: 500 * time.Millisecond, Window: time.Minute, Clients: 3, Drain: 200 * time.Millisecond, NodeSilence: 5 * time.Second},
 	})
 	if err != nil {
