@@ -111,6 +111,19 @@ func (n Node) Fences() error {
 	}
 }
 
+// MayUnfence is the refusal to wait for a node again that has not been told of
+// its fence: cut off, it may serve what it knew before, and would be trusted
+// with it. nil when it was told, and is heard of.
+func (n Node) MayUnfence(now time.Time) error {
+	if n.LastSeen.After(n.FencedAt) && now.Sub(n.LastSeen) <= NodeSilentAfter {
+		return nil
+	}
+	return &Error{
+		Code: CodeConflict, Field: "id", Value: n.ID, Message: "the node has not been heard of since it was fenced, so it may still serve what it knew before",
+		Fix: "start it or mend its link, and try again in a few seconds; if it is gone for good, remove it (postern node remove " + n.ID + ")",
+	}
+}
+
 // The fields by which a node tells the conflicts that concern it.
 const (
 	FieldFenced = "fenced"

@@ -90,7 +90,7 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 		}
 	}
 	out := &versioned[client.Node]{}
-	return out, s.Store.Update(ctx, func(tx *store.Tx) error {
+	err := s.Store.Update(ctx, func(tx *store.Tx) error {
 		stored, news, err := tx.UpsertNode(n)
 		if err != nil {
 			return err
@@ -102,6 +102,13 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 		}
 		return s.answerNode(tx, stored, out)
 	})
+	var e *postern.Error
+	if errors.As(err, &e) && e.Field == postern.FieldFenced { // it is told so with this answer
+		if err := s.Store.Update(ctx, func(tx *store.Tx) error { return tx.SeeFencedNode(n.ID, s.Now()) }); err != nil {
+			return nil, err
+		}
+	}
+	return out, err
 }
 
 func (s *Server) reportNode(ctx context.Context, id postern.Identity, in *struct{ Body client.NodeReport }) (*struct{}, error) {

@@ -15,7 +15,7 @@ func (s *Server) nodeRoutes() {
 	route(s, spec{id: "list-nodes", method: http.MethodGet, path: "/v1/nodes", roles: operators, summary: "List the data plane's nodes"}, s.listNodes)
 	route(s, spec{id: "get-node", method: http.MethodGet, path: "/v1/nodes/{id}", roles: operators, summary: "Get a node"}, s.getNode)
 	route(s, spec{id: "fence-node", method: http.MethodPost, path: "/v1/nodes/{id}/fence", roles: operators, summary: "Stop waiting for a node: the caller asserts that it is out of its target group and past its drain"}, s.fenceNode)
-	route(s, spec{id: "unfence-node", method: http.MethodPost, path: "/v1/nodes/{id}/unfence", roles: operators, summary: "Let a node serve again, and wait for it again"}, s.unfenceNode)
+	route(s, spec{id: "unfence-node", method: http.MethodPost, path: "/v1/nodes/{id}/unfence", roles: operators, summary: "Let a node serve again that was told of its fence, and wait for it again"}, s.unfenceNode)
 	route(s, spec{id: "delete-node", method: http.MethodDelete, path: "/v1/nodes/{id}", roles: operators, status: http.StatusNoContent, summary: "Forget a fenced node"}, s.deleteNode)
 	s.linkRoutes()
 }
@@ -104,6 +104,9 @@ func (s *Server) fenceNode(ctx context.Context, id postern.Identity, in *nodeInp
 
 func (s *Server) unfenceNode(ctx context.Context, id postern.Identity, in *nodeInput) (*versioned[client.Node], error) {
 	return s.changeNode(ctx, in, false, func(tx *store.Tx, n postern.Node) (postern.Node, error) {
+		if err := n.MayUnfence(s.Now()); err != nil {
+			return n, err
+		}
 		n, err := tx.UnfenceNode(n)
 		if err != nil {
 			return n, err

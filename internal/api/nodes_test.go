@@ -203,6 +203,15 @@ func TestOperatorsFenceNodes(t *testing.T) {
 			t.Errorf("%s %s: %+v", r.method, r.path, p)
 		}
 	}
+	n = must[client.Node](w, "operator", "GET", "/v1/nodes/node", nil)
+	if !n.Status.LastSeen.Equal(w.clock()) || n.ResourceVersion != "2" {
+		t.Errorf("a fenced node that asked is heard of: %+v", n)
+	}
+	w.advance(postern.NodeSilentAfter + time.Second)
+	if p := w.refused(http.StatusConflict, "conflict", "operator", "POST", "/v1/nodes/node/unfence", nil); !strings.Contains(p.Detail, "may still serve") {
+		t.Errorf("%+v", p)
+	}
+	w.refused(http.StatusConflict, "conflict", "node", "POST", registrations, registration("boot-one", 1))
 	n = must[client.Node](w, "operator", "POST", "/v1/nodes/node/unfence", nil)
 	if n.Status.Fenced || n.Status.FencedBy != "" || n.ResourceVersion != "3" {
 		t.Errorf("%+v", n)
@@ -396,7 +405,10 @@ func TestNodeOverTheWire(t *testing.T) {
 
 	must[client.Node](w, "operator", "POST", "/v1/nodes/node/fence", nil)
 	eventually(t, "a fenced node closes", func() bool { return g.at() == -1 && n.Status().Fenced })
-	must[client.Node](w, "operator", "POST", "/v1/nodes/node/unfence", nil)
+	w.advance(time.Second) // it is heard of later than it was fenced
+	eventually(t, "it was told of its fence", func() bool {
+		return w.send("operator", "POST", "/v1/nodes/node/unfence", nil).status == http.StatusOK
+	})
 	eventually(t, "it opens again", acknowledged(revision))
 
 	stop()

@@ -93,8 +93,9 @@ so after a restart too, until it is unfenced. You are asked first.`,
 func (a *app) nodeUnfence() *cobra.Command {
 	return &cobra.Command{
 		Use: "unfence NODE", Short: "Let a node serve again", Args: takes("NODE"),
-		Long: `Unfence ends a fence. The node registers again within seconds, gets the current route table, and is waited
-for again. Put it back into its target group when "postern node show" says that it is ready.`,
+		Long: `Unfence ends a fence. The node must run and be linked, so that it was told of the fence and has forgotten
+the routes of before; it registers again within seconds, gets the current route table, and is waited for
+again. Put it back into its target group when "postern node show" says that it is ready.`,
 		Example: "  postern node unfence ingress-2",
 		RunE: a.once(func(ctx context.Context, s session, args []string) error {
 			n, err := s.UnfenceNode(ctx, args[0])

@@ -498,10 +498,14 @@ func (w *world) unfence(ctx context.Context) (string, error) {
 	if !ok {
 		return "", nil
 	}
-	n.fallsBehind(time.Now())
-	if _, err := w.admin.UnfenceNode(ctx, id); err != nil {
+	_, err := w.admin.UnfenceNode(ctx, id)
+	switch {
+	case refusedAs(err, "conflict"):
+		return id + " stays fenced: it was not told yet", nil
+	case err != nil:
 		return "", err
 	}
+	n.fallsBehind(time.Now())
 	n.fenced = false
 	if !n.stopped {
 		w.putBack(id)

@@ -140,11 +140,19 @@ func (st *story) reopen(ctx context.Context) error {
 		if !n.Status.Fenced {
 			continue
 		}
-		if _, err := st.admin.UnfenceNode(ctx, n.ID); err != nil {
+		if err := st.unfence(ctx, n.ID); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unfence waits until a node was told of its fence, as must be.
+func (st *story) unfence(ctx context.Context, node string) error {
+	return until(ctx, func() error {
+		_, err := st.admin.UnfenceNode(ctx, node)
+		return err
+	})
 }
 
 func takeBack(ctx context.Context, p person, c customer, removed *int) error {

@@ -361,6 +361,9 @@ func (st *story) waitsFor(ctx context.Context, node string) error {
 // TLS session for the tenant; its VPC is served as before. The fenced node is
 // brought back first: it must come back closed.
 func (st *story) publicClosed(ctx context.Context) error {
+	if _, err := st.admin.UnfenceNode(ctx, cutOff); !client.HasCode(err, "conflict") {
+		return fmt.Errorf("%s, which was never told of its fence, is trusted again: %s, want a conflict", cutOff, got(err))
+	}
 	if err := st.RestoreLink(cutOff); err != nil {
 		return err
 	}
@@ -372,7 +375,7 @@ func (st *story) publicClosed(ctx context.Context) error {
 	if err := until(told, func() error { return st.shut(ctx, cutOff) }); err != nil {
 		return fmt.Errorf("%s is fenced: %w", cutOff, err)
 	}
-	if _, err := st.admin.UnfenceNode(ctx, cutOff); err != nil {
+	if err := st.unfence(ctx, cutOff); err != nil {
 		return err
 	}
 	if err := until(ctx, func() error { return st.inStep(ctx, cutOff) }); err != nil {

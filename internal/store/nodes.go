@@ -116,6 +116,12 @@ func booted(n postern.Node, boot string) error {
 	}
 }
 
+// SeeFencedNode notes that a fenced node was heard of, and told so.
+func (t *Tx) SeeFencedNode(id string, at time.Time) error {
+	_, err := t.exec(`UPDATE nodes SET last_seen = ? WHERE id = ? AND fenced`, micros(at), id)
+	return err
+}
+
 // FenceNode stops waiting for a node.
 func (t *Tx) FenceNode(n postern.Node, by string, at time.Time) (postern.Node, error) {
 	n.Fenced, n.FencedBy, n.FencedAt = true, by, at

@@ -4,6 +4,7 @@
 package loopback
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"os"
@@ -17,8 +18,9 @@ func Own() netip.Addr {
 	if runtime.GOOS != "linux" {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	pid := os.Getpid() // at most 22 bits (proc(5), pid_max)
-	return netip.AddrFrom4([4]byte{127, byte(96 + pid>>16&63), byte(pid >> 8), byte(pid)})
+	var at [4]byte
+	binary.BigEndian.PutUint32(at[:], 127<<24|96<<16+uint32(os.Getpid())) //nolint:gosec // at most 22 bits (proc(5), pid_max)
+	return netip.AddrFrom4(at)
 }
 
 // Free is a TCP address of this process on which nobody listens.
@@ -29,6 +31,6 @@ func Free(tb testing.TB) netip.AddrPort {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer ln.Close() //nolint:errcheck // its address is all that is wanted of it
+	defer ln.Close()
 	return ln.Addr().(*net.TCPAddr).AddrPort()
 }
