@@ -19,7 +19,7 @@ func killable(binary string, log *os.File) func(context.Context, string) (func()
 		if err != nil {
 			return nil, err
 		}
-		cmd := exec.Command(binary, "serve", "--config", config) //nolint:gosec,noctx // the test's own program, which outlives the start's context
+		cmd := exec.Command(binary, "serve", "--config", config) //nolint:gosec // the test's own program, which outlives the start's context
 		cmd.Stdout, cmd.Stderr = log, log
 		if err := cmd.Start(); err != nil {
 			return nil, err
