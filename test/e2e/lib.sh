@@ -15,15 +15,7 @@ die() {
 }
 
 # need COMMAND:PACKAGE… installs Debian packages for the commands that are missing.
-need() {
-	local pair missing=()
-	for pair in "$@"; do [ -x "/usr/bin/${pair%%:*}" ] || missing+=("${pair##*:}"); done
-	[ ${#missing[@]} -eq 0 ] && return
-	echo "  installing ${missing[*]}"
-	if [ "$(id -u)" != 0 ]; then die "missing: ${missing[*]}; install them, or run as root"; fi
-	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$WORK/apt.log" 2>&1 ||
-		{ tail -n 5 "$WORK/apt.log" >&2; die "cannot install ${missing[*]}"; }
-}
+need() { bash "$SUITE/../../packages.sh" "${@/#//usr/bin/}" || die "something that the suite needs is missing"; }
 
 # until_ok SECONDS WHAT COMMAND… waits until the command succeeds.
 until_ok() {
