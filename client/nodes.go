@@ -45,6 +45,7 @@ type NodeRegistration struct {
 	Version         string   `json:"version" maxLength:"100"`
 	BootID          string   `json:"boot_id" minLength:"8" maxLength:"64" doc:"Drawn when the process started"`
 	AppliedRevision int64    `json:"applied_revision" minimum:"0" doc:"In force already, from the node's disk"`
+	AppliedSum      string   `json:"applied_sum,omitempty" maxLength:"64" doc:"Checksum of that table, by which the control plane notices that it made another of this revision"`
 }
 
 // NodeReport is what a node saw since its last one. It is sent unchanged until

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -100,6 +101,9 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 				return err
 			}
 		}
+		if err := s.lead(tx, id, stored, in.Body.AppliedSum); err != nil {
+			return err
+		}
 		return s.answerNode(tx, stored, out)
 	})
 	var e *postern.Error
@@ -109,6 +113,30 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 		}
 	}
 	return out, err
+}
+
+// maxLead bounds how far a node may be ahead: it does not number the tables.
+const maxLead = 1 << 32
+
+// lead numbers the routes on from what a node obeys when this control plane did
+// not make that: a node ignores what is not newer, and its database was restored
+// from a backup.
+func (s *Server) lead(tx *store.Tx, id postern.Identity, n postern.Node, sum string) error {
+	routes, err := tx.FindRoutes()
+	if err != nil {
+		return err
+	}
+	ahead := n.AppliedRevision > routes.Revision
+	another := n.AppliedRevision == routes.Revision && sum != "" && sum != nodelink.Sum(routes)
+	if !ahead && !another {
+		return nil
+	}
+	if n.AppliedRevision-routes.Revision > maxLead {
+		return postern.Invalid("applied_revision", strconv.FormatInt(n.AppliedRevision, 10), "further ahead than any control plane of this node can have been", "remove the node's routes.json and start it again")
+	}
+	routes.Revision = n.AppliedRevision + 1
+	return errors.Join(tx.SaveRoutes(routes), s.event(tx, id, "routes.led", "node", n.ID, "",
+		fmt.Sprintf("the node obeys a table of revision %d that this control plane did not make, as after a restore of its database; the next one is of revision %d", n.AppliedRevision, routes.Revision)))
 }
 
 func (s *Server) reportNode(ctx context.Context, id postern.Identity, in *struct{ Body client.NodeReport }) (*struct{}, error) {

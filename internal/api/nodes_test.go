@@ -89,6 +89,42 @@ func TestNodeRegisters(t *testing.T) {
 	w.refused(http.StatusForbidden, "forbidden", "node", "POST", registrations, other)
 }
 
+// A node that obeys what this control plane did not make, as after a restore of
+// its database, is led on: the next table is newer than the node's.
+func TestRoutesAreNumberedOnFromAStrayNode(t *testing.T) {
+	w := newWorld(t)
+	current := must[client.Node](w, "node", "POST", registrations, registration("boot-one", 0)).Status.CurrentRevision
+	sum := func() string {
+		var r postern.Routes
+		w.update(func(tx *store.Tx) (err error) { r, err = tx.FindRoutes(); return err })
+		return nodelink.Sum(r)
+	}
+	same := registration("boot-one", current)
+	same.AppliedSum = sum()
+	if n := must[client.Node](w, "node", "POST", registrations, same); n.Status.CurrentRevision != current || n.Status.State != "ready" {
+		t.Fatalf("the same table: %+v", n.Status)
+	}
+	other := registration("boot-one", current)
+	other.AppliedSum = strings.Repeat("0", 64)
+	n := must[client.Node](w, "node", "POST", registrations, other)
+	if n.Status.CurrentRevision != current+1 || n.Status.State != "behind" {
+		t.Errorf("another table of the same revision: %+v", n.Status)
+	}
+	n = must[client.Node](w, "node", "POST", registrations, registration("boot-one", current+500))
+	if n.Status.CurrentRevision != current+501 || n.Status.State != "behind" {
+		t.Errorf("ahead: %+v", n.Status)
+	}
+	behind := registration("boot-one", current)
+	behind.AppliedSum = strings.Repeat("0", 64)
+	if n := must[client.Node](w, "node", "POST", registrations, behind); n.Status.CurrentRevision != current+501 {
+		t.Errorf("behind: %+v", n.Status)
+	}
+	if got := count(w.events(), "routes.led"); got != 2 {
+		t.Errorf("%d events, want 2", got)
+	}
+	w.refused(http.StatusBadRequest, "invalid", "node", "POST", registrations, registration("boot-one", 1<<40))
+}
+
 func count(list []string, what string) (n int) {
 	for _, v := range list {
 		if v == what {

@@ -46,6 +46,10 @@ type Client struct {
 	held   *holding
 	out    *outbox // of the goroutine that reports
 
+	// whole: a delta did not fit, so the next stream is to begin with a
+	// snapshot. Of the goroutine that follows the streams.
+	whole bool
+
 	registered atomic.Bool
 	connected  atomic.Bool
 	news       chan struct{} // a table was applied
@@ -190,7 +194,11 @@ func (c *Client) session(ctx context.Context) error {
 		}
 	})
 	defer c.connected.Store(false)
-	err = c.config.Link.WatchRoutes(ctx, c.boot, c.held.status().Revision, func(line []byte) error {
+	have := c.held.status().Revision
+	if c.whole {
+		have = 0
+	}
+	err = c.config.Link.WatchRoutes(ctx, c.boot, have, func(line []byte) error {
 		watchdog.Reset(Quiet)
 		if ctx.Err() != nil { // a timer or a report was first
 			return context.Cause(ctx)
@@ -212,8 +220,9 @@ func because(ctx context.Context, err error) error {
 }
 
 func (c *Client) register(ctx context.Context) error {
+	revision, sum := c.held.introduces()
 	_, err := c.config.Link.RegisterNode(ctx, client.NodeRegistration{
-		ID: c.config.ID, Regions: c.config.Regions, Version: c.config.Version, BootID: c.boot, AppliedRevision: c.held.acknowledged(),
+		ID: c.config.ID, Regions: c.config.Regions, Version: c.config.Version, BootID: c.boot, AppliedRevision: revision, AppliedSum: sum,
 	})
 	switch {
 	case err == nil:
@@ -234,9 +243,13 @@ func (c *Client) take(line []byte) error {
 	case err != nil:
 		return &misfit{err}
 	case m.Snapshot != nil:
-		err = c.held.snapshot(*m.Snapshot)
+		if err = c.held.snapshot(*m.Snapshot); err == nil {
+			c.whole = false
+		}
 	case m.Delta != nil:
-		err = c.held.delta(*m.Delta)
+		if err = c.held.delta(*m.Delta); err != nil {
+			c.whole = true
+		}
 	case m.Fenced != nil:
 		c.withdraw(fmt.Errorf("%w: %s", errFenced, m.Fenced.Reason))
 		return errFenced

@@ -216,6 +216,30 @@ func TestNodeSurvivesGarbage(t *testing.T) {
 	}
 }
 
+// A control plane whose database was restored has another history: deltas that
+// do not fit are no dead end.
+func TestNodeFollowsAnotherHistory(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		link := newControl()
+		link.hub.Publish(table(4, "a"))
+		link.hub.Publish(table(5, "a", "revoked"))
+		n := start(t, link, dir)
+		pass(time.Second)
+		link.cutOff(true)
+		restored := nodelink.NewHub()
+		for r := int64(4); r < 9; r++ { // its own revisions 5 and 6
+			restored.Publish(table(r, "a", "b"))
+		}
+		link.set(func() { link.hub = restored })
+		link.cutOff(false)
+		pass(30 * time.Second)
+		if diff := cmp.Diff(table(8, "a", "b"), n.doors.held(), sameRoutes); diff != "" || link.acknowledged() != 8 {
+			t.Errorf("%d acknowledged:\n%s", link.acknowledged(), diff)
+		}
+	})
+}
+
 func readFile(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)

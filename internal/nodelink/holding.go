@@ -73,6 +73,20 @@ func (h *holding) acknowledged() int64 {
 	return min(h.table.Revision, h.kept)
 }
 
+// introduces is what the node says of its table when it registers: the revision
+// that it acknowledges, and the checksum of it.
+func (h *holding) introduces() (revision int64, sum string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case !h.inForce:
+		return 0, ""
+	case h.kept < h.table.Revision:
+		return h.kept, ""
+	}
+	return h.table.Revision, Sum(h.table)
+}
+
 // snapshot takes a whole table, unless it goes back.
 func (h *holding) snapshot(r postern.Routes) error {
 	h.mu.Lock()
