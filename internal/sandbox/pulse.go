@@ -19,18 +19,22 @@ type pulse struct {
 	first  error
 }
 
-// startPulse visits so often a second until stop, or until ctx ends.
+// startPulse visits so often a second until stop, or until ctx ends. Visits that
+// are due while the machine is busy are made up for: the rate is the clock's.
 func startPulse(ctx context.Context, perSecond int, visit func(context.Context) error) *pulse {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &pulse{cancel: cancel}
 	p.wg.Go(func() {
 		tick := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer tick.Stop()
+		start, begun := time.Now(), 0
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
+			}
+			for due := int(time.Since(start).Seconds() * float64(perSecond)); begun < due; begun++ {
 				p.wg.Go(func() { p.note(visit(context.WithoutCancel(ctx))) })
 			}
 		}
