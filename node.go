@@ -191,7 +191,7 @@ func (a ArrivalCount) check(at string, es *Errors) {
 	if a.Denial != "" && !slices.Contains(Denials(), a.Denial) {
 		es.Add(Invalid(at+".reason", string(a.Denial), "no such denial", "see docs/denials.md"))
 	}
-	if a.Count < 1 {
+	if a.Count < 0 || a.Count == 0 && a.Denial != "" {
 		es.Add(Invalid(at+".count", strconv.FormatInt(a.Count, 10), "counts nothing", "leave it out"))
 	}
 	if a.FirstSeen.IsZero() || a.LastSeen.Before(a.FirstSeen) {

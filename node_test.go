@@ -82,7 +82,7 @@ func TestNodeReportValidate(t *testing.T) {
 		"arrivals[0].server_name: longer":     func(r *postern.NodeReport) { r.Arrivals[0].ServerName = strings.Repeat("a", 256) },
 		"arrivals[0].organization: not":       func(r *postern.NodeReport) { r.Arrivals[0].Organization = "*" },
 		"arrivals[0].reason: no such":         func(r *postern.NodeReport) { r.Arrivals[0].Denial = "bad_mood" },
-		"arrivals[1].count: counts nothing":   func(r *postern.NodeReport) { r.Arrivals[1].Count = 0 },
+		"arrivals[1].count: counts nothing":   func(r *postern.NodeReport) { r.Arrivals[1].Count, r.Arrivals[1].Denial = 0, postern.DenyNotTLS },
 		"arrivals[1].count: counts nothing (": func(r *postern.NodeReport) { r.Arrivals[1].Count = -5 },
 		"arrivals[0].last_seen: before":       func(r *postern.NodeReport) { r.Arrivals[0].LastSeen = at.Add(-1) },
 		"arrivals[1].last_seen: before":       func(r *postern.NodeReport) { r.Arrivals[1].FirstSeen = time.Time{} },

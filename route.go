@@ -78,7 +78,7 @@ type ArrivalCount struct {
 	ServerName   string // SNI
 	Denial       Denial // "": admitted
 	Organization string // of the endpoint, else of the host; "" when neither is known
-	Count        int64
+	Count        int64  // that were opened or refused; 0: one that was opened before is still there
 	FirstSeen    time.Time
 	LastSeen     time.Time
 }

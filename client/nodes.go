@@ -70,7 +70,7 @@ type Arrival struct {
 	ServerName    string    `json:"server_name,omitempty"`
 	Reason        string    `json:"reason,omitempty" doc:"Why it was refused; left out: it was admitted"`
 	Organization  string    `json:"organization,omitempty"`
-	Count         int64     `json:"count" minimum:"1"`
+	Count         int64     `json:"count" minimum:"0" doc:"Connections that were opened or refused; 0: one that was opened before is still there"`
 	FirstSeen     time.Time `json:"first_seen"`
 	LastSeen      time.Time `json:"last_seen"`
 }

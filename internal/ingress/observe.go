@@ -42,7 +42,7 @@ func (in *Ingress) owner(endpoint string) string {
 
 // Opened counts and logs an admitted connection.
 func (in *Ingress) Opened(a *relay.Arrival, v relay.Verdict) {
-	in.report.add(a, v.Organization, "")
+	in.report.opened(a, v.Organization)
 	in.metrics.connections.WithLabelValues(a.Listener, resultAdmitted).Inc()
 	in.metrics.open.WithLabelValues(a.Listener).Inc()
 	in.logger.LogAttrs(context.Background(), slog.LevelInfo, "connection opened", access(a, v)...)
@@ -50,6 +50,7 @@ func (in *Ingress) Opened(a *relay.Arrival, v relay.Verdict) {
 
 // Closed counts and logs the end of an admitted connection.
 func (in *Ingress) Closed(a *relay.Arrival, v relay.Verdict, s relay.Stats) {
+	in.report.closed(a, v.Organization)
 	in.metrics.open.WithLabelValues(a.Listener).Dec()
 	in.metrics.bytes.WithLabelValues(a.Listener, "up").Add(float64(s.Up))
 	in.metrics.bytes.WithLabelValues(a.Listener, "down").Add(float64(s.Down))

@@ -23,6 +23,9 @@ const (
 	// maxNobody is the share in maxDenied of denials on nobody's account, so
 	// that strangers do not drive out the organizations'.
 	maxNobody = 1000
+	// openEvery is how often public clients are reported that stay connected:
+	// who never comes again because it never left is there too.
+	openEvery = 10 * time.Second
 )
 
 // Sighting counts the connections that looked alike.
@@ -33,7 +36,7 @@ type Sighting struct {
 	Host          string         `json:"host,omitempty"`  // as the client asked for it
 	Organization  string         `json:"organization,omitempty"`
 	Denial        postern.Denial `json:"denial,omitempty"` // "" for those admitted
-	Count         int64          `json:"count"`
+	Count         int64          `json:"count"`            // that were opened; 0: one of before is still open
 	First         time.Time      `json:"first_seen"`
 	Last          time.Time      `json:"last_seen"`
 }
@@ -67,13 +70,18 @@ type report struct {
 	mu     sync.Mutex
 	since  time.Time
 	seen   map[key]*tally
-	denied int // of the keys in seen
-	nobody int // of those
+	open   map[key]int // public connections; no more keys than in a report
+	looked time.Time   // when those were reported last
+	denied int         // of the keys in seen
+	nobody int         // of those
 	folded int64
 	probes int64
 }
 
-func newReport() *report { return &report{since: time.Now(), seen: map[key]*tally{}} }
+func newReport() *report {
+	now := time.Now()
+	return &report{since: now, looked: now, seen: map[key]*tally{}, open: map[key]int{}}
+}
 
 func (r *report) probe() {
 	r.mu.Lock()
@@ -81,11 +89,56 @@ func (r *report) probe() {
 	r.mu.Unlock()
 }
 
-func (r *report) add(a *relay.Arrival, organization string, d postern.Denial) {
+func keyOf(a *relay.Arrival, organization string, d postern.Denial) key {
 	k := key{listener: a.Listener, endpoint: a.Proxy.VPCEndpointID, host: a.Hello.ServerName, organization: organization, denial: d}
 	if a.Listener == Public {
 		k.source = a.Client().Addr()
 	}
+	return k
+}
+
+// opened notes an admitted connection.
+func (r *report) opened(a *relay.Arrival, organization string) {
+	r.add(a, organization, "")
+	if a.Listener != Public {
+		return
+	}
+	k := keyOf(a, organization, "")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := r.open[k]; n > 0 || len(r.open) < MaxSightings {
+		r.open[k] = n + 1
+	}
+}
+
+// closed notes the end of an admitted connection: until now its client was
+// there.
+func (r *report) closed(a *relay.Arrival, organization string) {
+	if a.Listener != Public {
+		return
+	}
+	k := keyOf(a, organization, "")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open[k]--; r.open[k] <= 0 {
+		delete(r.open, k)
+	}
+	r.touch(k, time.Now())
+}
+
+// touch notes that the client of an earlier sighting is still there.
+func (r *report) touch(k key, now time.Time) {
+	t, ok := r.seen[k]
+	switch {
+	case ok:
+		t.last = now
+	case !r.full(k):
+		r.seen[k] = &tally{first: now, last: now}
+	}
+}
+
+func (r *report) add(a *relay.Arrival, organization string, d postern.Denial) {
+	k := keyOf(a, organization, d)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t, ok := r.seen[k]
@@ -127,6 +180,12 @@ func (r *report) full(k key) bool {
 func (r *report) snapshot(forget bool) Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.looked) >= openEvery {
+		for k := range r.open {
+			r.touch(k, now)
+		}
+		r.looked = now
+	}
 	out := Report{Since: r.since, Folded: r.folded, Probes: r.probes, Sightings: make([]Sighting, 0, len(r.seen))}
 	for k, t := range r.seen {
 		out.Sightings = append(out.Sightings, Sighting{

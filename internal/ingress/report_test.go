@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,6 +49,49 @@ func TestReport(t *testing.T) {
 	if r := in.Report(); len(r.Sightings) != 0 || r.Probes != 0 || r.Since.IsZero() {
 		t.Errorf("after Drain: %+v", r)
 	}
+}
+
+// A public client that came long ago and never left would be cut off by a
+// cutover like one that comes every minute, so it is reported as there.
+func TestPublicClientsThatStayAreReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		in := newIngress(t, relay.New(relay.Config{}))
+		admitted := relay.Verdict{Organization: "example-corp"}
+		a := at(public(example), time.Now())
+		in.Opened(a, admitted)
+		in.Opened(at(public(example), time.Now()), admitted)
+		in.Opened(at(private(exampleID, example), time.Now()), admitted)
+		if r := in.Drain(); len(r.Sightings) != 2 {
+			t.Fatalf("%+v", r)
+		}
+		seen := func() (out []ingress.Sighting) { return in.Drain().Sightings }
+		there := func(what string) {
+			t.Helper()
+			now := time.Now()
+			want := []ingress.Sighting{{Listener: "public", Source: peer.Addr(), Host: example, Organization: "example-corp", First: now, Last: now}}
+			if d := cmp.Diff(want, seen(), cmpAddr); d != "" {
+				t.Errorf("%s: %s", what, d)
+			}
+		}
+		time.Sleep(10*time.Second - 1)
+		if got := seen(); len(got) != 0 {
+			t.Errorf("reported too soon again: %+v", got)
+		}
+		time.Sleep(1)
+		there("both are open")
+		in.Closed(a, admitted, relay.Stats{})
+		there("one is closed")
+		time.Sleep(10 * time.Second)
+		there("one is open")
+		in.Closed(a, admitted, relay.Stats{})
+		in.Closed(at(private(exampleID, example), time.Now()), admitted, relay.Stats{})
+		there("the last is closed")
+		time.Sleep(time.Minute)
+		if got := seen(); len(got) != 0 {
+			t.Errorf("nobody is there: %+v", got)
+		}
+	})
 }
 
 // Whoever asks for many things neither grows the report without bound nor
