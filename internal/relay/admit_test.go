@@ -19,11 +19,13 @@ import (
 	"github.com/postern-net/postern/internal/relay"
 )
 
-func TestAdmits(t *testing.T) {
+func TestAdmits(t *testing.T) { onEach(t, testAdmits) }
+
+func testAdmits(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
 	judged := make(chan relay.Arrival, 1)
-	p := start(t, setup{proxied: true, sources: []netip.Prefix{loopback}, match: func(a *relay.Arrival) relay.Verdict {
+	p := start(t, setup{kind: kind, proxied: true, sources: []netip.Prefix{loopback}, match: func(a *relay.Arrival) relay.Verdict {
 		judged <- *a
 		return relay.Verdict{Backends: []netip.AddrPort{b.addr}, Prologue: []byte("prologue"), Organization: "example-corp"}
 	}})
@@ -67,13 +69,15 @@ func expectEOF(t *testing.T, c net.Conn) {
 }
 
 // A real TLS client and server through a listener without PROXY headers.
-func TestAdmitsTLS(t *testing.T) {
+func TestAdmitsTLS(t *testing.T) { onEach(t, testAdmitsTLS) }
+
+func testAdmitsTLS(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
 	}))
 	t.Cleanup(server.Close)
-	p := start(t, setup{match: func(a *relay.Arrival) relay.Verdict {
+	p := start(t, setup{kind: kind, match: func(a *relay.Arrival) relay.Verdict {
 		if a.Hello.ServerName != "example.com" {
 			return relay.Verdict{Deny: postern.DenyUnknownHost}
 		}
@@ -110,13 +114,15 @@ func TestArrivalWithoutHeader(t *testing.T) {
 }
 
 // Header and hello arrive in the smallest pieces that there are.
-func TestSplit(t *testing.T) {
+func TestSplit(t *testing.T) { onEach(t, testSplit) }
+
+func testSplit(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	h := hello(t, host)
 	prepare := func(t *testing.T) (*proxy, *backend) {
 		t.Parallel()
 		b := listen(t)
-		return start(t, setup{proxied: true, sources: []netip.Prefix{loopback}, match: to(b.addr)}), b
+		return start(t, setup{kind: kind, proxied: true, sources: []netip.Prefix{loopback}, match: to(b.addr)}), b
 	}
 	t.Run("byte by byte", func(t *testing.T) {
 		p, b := prepare(t)
@@ -142,10 +148,12 @@ func TestSplit(t *testing.T) {
 	})
 }
 
-func TestFailOver(t *testing.T) {
+func TestFailOver(t *testing.T) { onEach(t, testFailOver) }
+
+func testFailOver(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
-	p := start(t, setup{match: to(free(t), free(t), b.addr)})
+	p := start(t, setup{kind: kind, match: to(free(t), free(t), b.addr)})
 	c, s := connect(t, p, b)
 	send(t, s, []byte("answer"))
 	expect(t, c, []byte("answer"))
@@ -156,10 +164,12 @@ func TestFailOver(t *testing.T) {
 	}
 }
 
-func TestLimit(t *testing.T) {
+func TestLimit(t *testing.T) { onEach(t, testLimit) }
+
+func testLimit(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
-	p := start(t, setup{config: relay.Config{MaxConnections: 2, MaxPerClient: 2}, match: to(b.addr)})
+	p := start(t, setup{kind: kind, config: relay.Config{MaxConnections: 2, MaxPerClient: 2}, match: to(b.addr)})
 	c1, _ := connect(t, p, b)
 	connect(t, p, b)
 	over := dial(t, p.addr)
@@ -202,11 +212,13 @@ func (f *failing) AcceptTCP() (*net.TCPConn, error) {
 	}
 }
 
-func TestAcceptSurvivesExhaustion(t *testing.T) {
+func TestAcceptSurvivesExhaustion(t *testing.T) { onEach(t, testAcceptSurvivesExhaustion) }
+
+func testAcceptSurvivesExhaustion(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
 	var log strings.Builder
-	e := relay.New(relay.Config{Logger: newLogger(&log)})
+	e := relay.New(relay.Config{Kind: kind, Logger: newLogger(&log)})
 	ln, err := e.Listen(t.Context(), "127.0.0.1:0")
 	must(t, err)
 	f := &failing{TCPListener: ln, errs: make(chan error, 3), tries: make(chan struct{}, 3)}
@@ -232,9 +244,11 @@ func TestAcceptSurvivesExhaustion(t *testing.T) {
 	}
 }
 
-func TestServeReportsADeadListener(t *testing.T) {
+func TestServeReportsADeadListener(t *testing.T) { onEach(t, testServeReportsADeadListener) }
+
+func testServeReportsADeadListener(t *testing.T, kind relay.Kind) {
 	t.Parallel()
-	e := relay.New(relay.Config{})
+	e := relay.New(relay.Config{Kind: kind})
 	ln, err := e.Listen(t.Context(), "127.0.0.1:0")
 	must(t, err)
 	must(t, ln.Close())
@@ -249,9 +263,11 @@ func TestServeReportsADeadListener(t *testing.T) {
 	}
 }
 
-func TestListenReportsABadAddress(t *testing.T) {
+func TestListenReportsABadAddress(t *testing.T) { onEach(t, testListenReportsABadAddress) }
+
+func testListenReportsABadAddress(t *testing.T, kind relay.Kind) {
 	t.Parallel()
-	if _, err := relay.New(relay.Config{}).Listen(t.Context(), "192.0.2.1:1"); err == nil {
+	if _, err := relay.New(relay.Config{Kind: kind}).Listen(t.Context(), "192.0.2.1:1"); err == nil {
 		t.Error("listening on another machine's address")
 	}
 }

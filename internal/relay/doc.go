@@ -5,10 +5,9 @@
 //
 // The seam is [Engine.Serve] with a [Match]: the engine owns the sockets and
 // the time, the match owns the decision and must not block. Package ingress
-// gives the match and sees nothing of how bytes move, so another engine can
-// take this one's place.
+// gives the match and sees nothing of how bytes move.
 //
-// What the engine promises:
+// What an engine promises, of either kind:
 //
 //   - Every refusal looks the same on the wire: one TLS alert, then the end.
 //     Which of the reasons it was goes to the [Observer] only.
@@ -23,6 +22,14 @@
 //   - What is no longer admitted is cut by [Engine.Recheck], and nothing else.
 //   - After [Engine.Shutdown] no goroutine and no socket is left.
 //
-// This engine uses two goroutines per connection and goes over to splice(2)
-// where much data flows.
+// There are two kinds. Both use the same rules: match.go (what is judged),
+// peek.go (what is read before that), limits.go (how many), refuse.go.
+//
+//   - [KindGoroutine], goroutines.go and session.go: two goroutines per
+//     connection, over to splice(2) where much data flows. For every system,
+//     and the one that the other is compared with.
+//   - [KindEpoll], the files *_linux.go: event loops on epoll(7). A loop
+//     (loop_linux.go) owns its connections (conn_linux.go), which go from
+//     accept_linux.go to hello_linux.go, dial_linux.go and relay_linux.go;
+//     no other goroutine touches them. docs/architecture.md explains it.
 package relay

@@ -12,6 +12,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/clienthello"
+	"github.com/postern-net/postern/internal/relay"
 )
 
 // perRecord puts a hello into records of so many bytes each.
@@ -37,9 +38,16 @@ func spent(t *testing.T) time.Duration {
 // The test is alone, for it measures what the whole process spends: about a
 // tenth of a second; parsing from the start at every byte took a hundred.
 func TestDrippingCostsLittle(t *testing.T) {
+	for _, kind := range kinds() { // one after the other
+		t.Run(string(kind), func(t *testing.T) { testDrippingCostsLittle(t, kind) })
+	}
+}
+
+func testDrippingCostsLittle(t *testing.T, kind relay.Kind) {
+	t.Helper()
 	const budget = 3 * time.Second
 	b := listen(t)
-	p := start(t, setup{match: to(b.addr)})
+	p := start(t, setup{kind: kind, match: to(b.addr)})
 	large := hello(t, host, slices.Repeat([]string{strings.Repeat("p", 200)}, 60)...)
 	before := spent(t)
 

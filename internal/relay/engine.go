@@ -1,19 +1,53 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
-	"sync/atomic"
+	"runtime"
 	"time"
 )
 
+// Kind is a way of moving bytes. What clients, backends and observers see is
+// the same with each.
+type Kind string
+
+// The kinds of engine.
+const (
+	KindAuto      Kind = "auto"      // epoll where the system has it, or else goroutines
+	KindEpoll     Kind = "epoll"     // event loops on Linux's epoll(7); no goroutine per connection
+	KindGoroutine Kind = "goroutine" // two goroutines per connection; on every system
+)
+
+// CheckKind tells what is wrong with a kind: that it does not exist, or not on
+// this system.
+func CheckKind(k Kind) error {
+	switch k {
+	case KindAuto, KindGoroutine:
+		return nil
+	case KindEpoll:
+		if !haveEpoll {
+			return errors.New("not on this system")
+		}
+		return nil
+	}
+	return errors.New("unknown")
+}
+
+// ErrUnavailable is what [Engine.Serve] returns where the system has no engine
+// of the kind that was asked for.
+var ErrUnavailable = errors.New("relay: this system has no such engine")
+
 // Config sets the engine's limits. A zero value means the default.
 type Config struct {
+	// Kind chooses how bytes are moved. Default: [KindAuto].
+	Kind Kind
+	// Loops is how many event loops [KindEpoll] has. Default: one per
+	// processor that this process may use.
+	Loops int
+
 	// Logger is told what concerns no single connection. Default: nothing is
 	// logged.
 	Logger *slog.Logger
@@ -34,8 +68,8 @@ type Config struct {
 	// discarding, so that the alert is not destroyed by a reset. Default: 1 s.
 	AlertLinger time.Duration
 	// MaxConnections bounds the connections at one time; more are refused
-	// with DenyOverload. Each takes two file descriptors, and up to four more
-	// while it moves much data. Default: 20,000.
+	// with DenyOverload. Each takes two file descriptors; with goroutines up
+	// to four more while it moves much data. Default: 20,000.
 	MaxConnections int
 	// MaxPerClient bounds those of one client, which is a VPC endpoint where
 	// the PROXY header names one, or else an IPv4 address or an IPv6 network
@@ -48,6 +82,8 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	orDefault(&c.Kind, KindAuto)
+	orDefault(&c.Loops, runtime.NumCPU())
 	orDefault(&c.HelloTimeout, 5*time.Second)
 	orDefault(&c.DialTimeout, 3*time.Second)
 	orDefault(&c.IdleTimeout, 350*time.Second)
@@ -58,8 +94,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func orDefault[T time.Duration | int](v *T, d T) {
-	if *v <= 0 {
+func orDefault[T time.Duration | int | Kind](v *T, d T) {
+	var zero T
+	if *v <= zero {
 		*v = d
 	}
 }
@@ -71,44 +108,47 @@ var ErrShutdown = errors.New("relay: engine is shut down")
 // Engine relays connections. Make one with [New].
 type Engine struct {
 	config Config
-	start  time.Time
-	dialer net.Dialer
-	// ctx ends when open connections are to be cut.
-	ctx    context.Context
-	cancel context.CancelFunc
+	limits *limits
+	mover  mover
+}
 
-	// generation grows with every Recheck, so that a connection that was
-	// judged before one and opened after it is judged again.
-	generation atomic.Uint64
-
-	mu        sync.Mutex
-	closed    bool
-	listeners map[Acceptor]struct{}
-	sessions  map[*session]struct{}
-	lingering int            // refused for overload, not yet closed
-	shares    map[payer]int  // connections of each client that has some
-	running   sync.WaitGroup // accept loops and sessions; Add only with mu held and closed unset
+// mover is an engine of one kind. Its methods are what those of Engine say.
+type mover interface {
+	serve(*Listener, Match, Observer) error
+	recheck()
+	shutdown(context.Context) error
 }
 
 // New makes an engine. It starts nothing.
 func New(c Config) *Engine {
 	c = c.withDefaults()
-	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{
-		config:    c,
-		start:     time.Now(),
-		dialer:    net.Dialer{Timeout: c.DialTimeout, KeepAliveConfig: keepAlive(c.KeepAlive)},
-		ctx:       ctx,
-		cancel:    cancel,
-		listeners: map[Acceptor]struct{}{},
-		sessions:  map[*session]struct{}{},
-		shares:    map[payer]int{},
+	e := &Engine{config: c, limits: newLimits(c)}
+	switch {
+	case CheckKind(c.Kind) != nil:
+		e.mover = unavailable{c.Kind}
+	case c.Kind == KindGoroutine || !haveEpoll:
+		e.mover = newGoroutines(c, e.limits)
+	default:
+		e.mover = newLoops(c, e.limits)
 	}
+	return e
 }
 
-func keepAlive(every time.Duration) net.KeepAliveConfig {
-	return net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: 3}
+// unavailable serves nothing.
+type unavailable struct{ kind Kind }
+
+func (u unavailable) serve(ln *Listener, _ Match, _ Observer) error {
+	return errors.Join(fmt.Errorf("%w: %q", ErrUnavailable, u.kind), ln.Close())
 }
+func (unavailable) recheck()                       {}
+func (unavailable) shutdown(context.Context) error { return nil }
+
+func keepAlive(every time.Duration) net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: keepAliveProbes}
+}
+
+// keepAliveProbes is how many keepalive probes may go unanswered.
+const keepAliveProbes = 3
 
 // Listen opens a TCP listener whose connections have the engine's keepalive.
 func (e *Engine) Listen(ctx context.Context, address string) (*net.TCPListener, error) {
@@ -124,99 +164,19 @@ func (e *Engine) Listen(ctx context.Context, address string) (*net.TCPListener, 
 // o. It blocks until [Engine.Shutdown], and then returns nil, or until the
 // listener fails for good. It may be called for several listeners at once.
 func (e *Engine) Serve(ln Listener, match Match, o Observer) error {
-	if !e.register(ln.Acceptor) {
-		if err := ln.Close(); err != nil {
-			return errors.Join(ErrShutdown, err)
-		}
-		return ErrShutdown
-	}
-	defer e.unregister(ln.Acceptor)
-	return e.acceptAll(&ln, match, o)
-}
-
-func (e *Engine) register(a Acceptor) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return false
-	}
-	e.listeners[a] = struct{}{}
-	e.running.Add(1)
-	return true
-}
-
-func (e *Engine) unregister(a Acceptor) {
-	_ = a.Close() // it may have been closed by Shutdown
-	e.mu.Lock()
-	delete(e.listeners, a)
-	e.mu.Unlock()
-	e.running.Done()
+	return e.mover.serve(&ln, match, o)
 }
 
 // Shutdown closes the listeners, waits for open connections to end by
 // themselves until ctx is done, and then resets those that are left. It
 // returns when nothing is left, with ctx's error if something was cut. It may
 // be called more than once.
-func (e *Engine) Shutdown(ctx context.Context) error {
-	e.mu.Lock()
-	e.closed = true
-	for a := range e.listeners {
-		_ = a.Close() // its accept loop sees it and ends
-	}
-	e.mu.Unlock()
-
-	drained := make(chan struct{})
-	go func() {
-		e.running.Wait()
-		close(drained)
-	}()
-	select {
-	case <-drained:
-		e.cancel()
-		return nil
-	case <-ctx.Done():
-	}
-	e.cancel()
-	for _, s := range e.snapshot() {
-		s.cut(EndShutdown)
-	}
-	<-drained
-	return fmt.Errorf("relay: connections were cut: %w", context.Cause(ctx))
-}
+func (e *Engine) Shutdown(ctx context.Context) error { return e.mover.shutdown(ctx) }
 
 // Recheck judges every open connection again and cuts those that are no
 // longer admitted, or would no longer be admitted as what the backend was told
 // they are. It blocks until all are judged.
-func (e *Engine) Recheck() {
-	e.generation.Add(1)
-	for _, s := range e.snapshot() {
-		if v := s.admitted.Load(); v != nil && !s.stillAdmitted(v) {
-			s.cut(EndRevoked)
-		}
-	}
-}
-
-func (s *session) stillAdmitted(before *Verdict) bool {
-	now := s.match(&s.arrival)
-	return now.Deny == "" && bytes.Equal(now.Prologue, before.Prologue)
-}
+func (e *Engine) Recheck() { e.mover.recheck() }
 
 // Connections is the number of connections at this time, in any state.
-func (e *Engine) Connections() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.sessions)
-}
-
-func (e *Engine) snapshot() []*session {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	all := make([]*session, 0, len(e.sessions))
-	for s := range e.sessions {
-		all = append(all, s)
-	}
-	return all
-}
-
-// now is the time since the engine was made, for measuring idleness.
-func (e *Engine) now() int64 { return int64(time.Since(e.start)) }
+func (e *Engine) Connections() int { return e.limits.connections() }

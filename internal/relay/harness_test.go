@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,7 @@ const (
 	host   = "example.hosted.immutacloud.com"
 	vpceID = "vpce-00eafc458ec97b833"
 	// patience bounds every wait of a test that is about to fail.
-	patience = 5 * time.Second
+	patience = 30 * time.Second
 )
 
 var (
@@ -34,6 +35,24 @@ var (
 	clientAddr = netip.MustParseAddrPort("10.0.0.5:49153")
 	targetAddr = netip.MustParseAddrPort("10.1.0.7:443")
 )
+
+// kinds are the engines that this system has. What they do must be the same,
+// so every test is for each of them.
+func kinds() []relay.Kind {
+	if runtime.GOOS == "linux" {
+		return []relay.Kind{relay.KindGoroutine, relay.KindEpoll}
+	}
+	return []relay.Kind{relay.KindGoroutine}
+}
+
+// onEach plays a test on each engine.
+func onEach(t *testing.T, play func(*testing.T, relay.Kind)) {
+	t.Helper()
+	t.Parallel()
+	for _, kind := range kinds() {
+		t.Run(string(kind), func(t *testing.T) { play(t, kind) })
+	}
+}
 
 // record is what an observer was told.
 type record struct {
@@ -94,9 +113,19 @@ func (r *recorder) wait(t *testing.T, what string, n int) []record {
 		select {
 		case <-changed:
 		case <-timeout:
-			t.Fatalf("%d of %d records %q (of %d in all): %+v", len(found), n, what, all, r.records)
+			t.Fatalf("%d of %d records %q (of %d in all); the last: %+v", len(found), n, what, all, r.last())
 		}
 	}
+}
+
+// last is what was told last.
+func (r *recorder) last() record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.records) == 0 {
+		return record{}
+	}
+	return r.records[len(r.records)-1]
 }
 
 // proxy is an engine that serves one listener.
@@ -108,6 +137,7 @@ type proxy struct {
 }
 
 type setup struct {
+	kind    relay.Kind
 	config  relay.Config
 	proxied bool
 	sources []netip.Prefix
@@ -116,7 +146,7 @@ type setup struct {
 
 func start(t *testing.T, s setup) *proxy {
 	t.Helper()
-	s.config.Logger = slog.New(slog.DiscardHandler)
+	s.config.Logger, s.config.Kind = slog.New(slog.DiscardHandler), s.kind
 	p := &proxy{Engine: relay.New(s.config), recorder: newRecorder(), served: make(chan error, 1)}
 	ln, err := p.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {

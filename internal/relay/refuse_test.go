@@ -13,7 +13,9 @@ import (
 	"github.com/postern-net/postern/internal/relay"
 )
 
-func TestRefuses(t *testing.T) {
+func TestRefuses(t *testing.T) { onEach(t, testRefuses) }
+
+func testRefuses(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
 	h := hello(t, host)
@@ -70,7 +72,7 @@ func TestRefuses(t *testing.T) {
 			if tc.want == postern.DenyHelloTimeout {
 				config.HelloTimeout = 200 * time.Millisecond
 			}
-			p := start(t, setup{config: config, proxied: !tc.plain, sources: tc.sources, match: match})
+			p := start(t, setup{kind: kind, config: config, proxied: !tc.plain, sources: tc.sources, match: match})
 			c := dial(t, p.addr)
 			send(t, c, tc.send)
 			if tc.end {
@@ -89,18 +91,22 @@ func TestRefuses(t *testing.T) {
 }
 
 // A client that is still sending, and sends on, reads the alert all the same.
-func TestAlertSurvivesUnreadBytes(t *testing.T) {
+func TestAlertSurvivesUnreadBytes(t *testing.T) { onEach(t, testAlertSurvivesUnreadBytes) }
+
+func testAlertSurvivesUnreadBytes(t *testing.T, kind relay.Kind) {
 	t.Parallel()
-	p := start(t, setup{match: to()})
+	p := start(t, setup{kind: kind, match: to()})
 	c := dial(t, p.addr)
 	send(t, c, []byte(strings.Repeat("GET / HTTP/1.1\r\n", 3000)))
 	expectRefusal(t, c)
 }
 
 // A client that never closes does not keep a refused connection.
-func TestLingerIsBounded(t *testing.T) {
+func TestLingerIsBounded(t *testing.T) { onEach(t, testLingerIsBounded) }
+
+func testLingerIsBounded(t *testing.T, kind relay.Kind) {
 	t.Parallel()
-	p := start(t, setup{config: relay.Config{AlertLinger: 50 * time.Millisecond}, match: to()})
+	p := start(t, setup{kind: kind, config: relay.Config{AlertLinger: 50 * time.Millisecond}, match: to()})
 	c := dial(t, p.addr)
 	send(t, c, []byte("GET"))
 	expectRefusal(t, c)
@@ -109,7 +115,9 @@ func TestLingerIsBounded(t *testing.T) {
 	}
 }
 
-func TestProbes(t *testing.T) {
+func TestProbes(t *testing.T) { onEach(t, testProbes) }
+
+func testProbes(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	withAddresses := append([]byte("\r\n\r\n\x00\r\nQUIT\n\x20\x11\x00\x0c"), make([]byte, 12)...)
 	for _, tc := range []struct {
@@ -130,7 +138,7 @@ func TestProbes(t *testing.T) {
 			if len(tc.send) == 14 {
 				tc.send = append(tc.send, 0, 0)
 			}
-			p := start(t, setup{proxied: !tc.plain, sources: []netip.Prefix{loopback}, match: to()})
+			p := start(t, setup{kind: kind, proxied: !tc.plain, sources: []netip.Prefix{loopback}, match: to()})
 			c := dial(t, p.addr)
 			send(t, c, tc.send)
 			if tc.end {
@@ -146,9 +154,11 @@ func TestProbes(t *testing.T) {
 }
 
 // A client that resets before it has asked is neither refused nor served.
-func TestClientGoesAway(t *testing.T) {
+func TestClientGoesAway(t *testing.T) { onEach(t, testClientGoesAway) }
+
+func testClientGoesAway(t *testing.T, kind relay.Kind) {
 	t.Parallel()
-	p := start(t, setup{match: to()})
+	p := start(t, setup{kind: kind, match: to()})
 	c := dial(t, p.addr)
 	send(t, c, []byte{0x16, 3, 1})
 	for p.Connections() == 0 {
@@ -165,9 +175,11 @@ func TestClientGoesAway(t *testing.T) {
 }
 
 // The longest input that can be asked for is bounded, whatever it is made of.
-func TestPeekIsBounded(t *testing.T) {
+func TestPeekIsBounded(t *testing.T) { onEach(t, testPeekIsBounded) }
+
+func testPeekIsBounded(t *testing.T, kind relay.Kind) {
 	t.Parallel()
-	p := start(t, setup{match: to()})
+	p := start(t, setup{kind: kind, match: to()})
 	c := dial(t, p.addr)
 	tiny := []byte{0x16, 3, 1, 0, 1}
 	endless := slices.Concat(tiny, []byte{1}, tiny, []byte{0}, tiny, []byte{0x40}, tiny, []byte{0})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +21,9 @@ import (
 	"github.com/postern-net/postern/internal/relay"
 )
 
-func TestHalfClose(t *testing.T) {
+func TestHalfClose(t *testing.T) { onEach(t, testHalfClose) }
+
+func testHalfClose(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
 	for _, tc := range []struct {
@@ -30,14 +33,14 @@ func TestHalfClose(t *testing.T) {
 		data := bytes.Repeat([]byte("x"), tc.size)
 		t.Run(tc.name+", client first", func(t *testing.T) {
 			t.Parallel()
-			c, s := connect(t, start(t, setup{match: to(b.addr)}), b)
+			c, s := connect(t, start(t, setup{kind: kind, match: to(b.addr)}), b)
 			halfClose(t, c, s, data)
 		})
 	}
 	b2 := listen(t)
 	t.Run("backend first", func(t *testing.T) {
 		t.Parallel()
-		c, s := connect(t, start(t, setup{match: to(b2.addr)}), b2)
+		c, s := connect(t, start(t, setup{kind: kind, match: to(b2.addr)}), b2)
 		halfClose(t, s, c, bytes.Repeat([]byte("y"), 3<<20))
 	})
 }
@@ -67,7 +70,9 @@ func halfClose(t *testing.T, first, second *net.TCPConn, data []byte) {
 	}
 }
 
-func TestReset(t *testing.T) {
+func TestReset(t *testing.T) { onEach(t, testReset) }
+
+func testReset(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name       string
@@ -82,7 +87,7 @@ func TestReset(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			b := listen(t)
-			p := start(t, setup{match: to(b.addr)})
+			p := start(t, setup{kind: kind, match: to(b.addr)})
 			from, other := connect(t, p, b)
 			if !tc.fromClient {
 				from, other = other, from
@@ -120,10 +125,12 @@ func expectBroken(t *testing.T, c net.Conn) {
 	}
 }
 
-func TestIdle(t *testing.T) {
+func TestIdle(t *testing.T) { onEach(t, testIdle) }
+
+func testIdle(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
-	p := start(t, setup{config: relay.Config{IdleTimeout: time.Second}, match: to(b.addr)})
+	p := start(t, setup{kind: kind, config: relay.Config{IdleTimeout: time.Second}, match: to(b.addr)})
 	c, s := connect(t, p, b)
 	began := time.Now()
 	for time.Since(began) < 1500*time.Millisecond { // longer than the timeout, but never idle
@@ -142,10 +149,12 @@ func TestIdle(t *testing.T) {
 	}
 }
 
-func TestShutdownWaits(t *testing.T) {
+func TestShutdownWaits(t *testing.T) { onEach(t, testShutdownWaits) }
+
+func testShutdownWaits(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
-	p := start(t, setup{match: to(b.addr)})
+	p := start(t, setup{kind: kind, match: to(b.addr)})
 	c, s := connect(t, p, b)
 	done := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -172,10 +181,12 @@ func TestShutdownWaits(t *testing.T) {
 	must(t, <-done)
 }
 
-func TestShutdownCuts(t *testing.T) {
+func TestShutdownCuts(t *testing.T) { onEach(t, testShutdownCuts) }
+
+func testShutdownCuts(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
-	p := start(t, setup{match: to(b.addr)})
+	p := start(t, setup{kind: kind, match: to(b.addr)})
 	c, s := connect(t, p, b)
 	p.wait(t, "opened", 1) // the backend has the hello a moment before
 	peeking := dial(t, p.addr)
@@ -198,11 +209,13 @@ func TestShutdownCuts(t *testing.T) {
 	}
 }
 
-func TestRecheck(t *testing.T) {
+func TestRecheck(t *testing.T) { onEach(t, testRecheck) }
+
+func testRecheck(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
 	var revoked, moved atomic.Bool
-	p := start(t, setup{match: func(a *relay.Arrival) relay.Verdict {
+	p := start(t, setup{kind: kind, match: func(a *relay.Arrival) relay.Verdict {
 		v := relay.Verdict{Backends: []netip.AddrPort{b.addr}, Prologue: []byte("p")}
 		switch {
 		case a.Hello.ServerName == "revoked.example" && revoked.Load():
@@ -254,26 +267,29 @@ func TestRecheck(t *testing.T) {
 	}
 }
 
-// The rules change between the judging of a connection and its opening.
-func TestRecheckDuringDial(t *testing.T) {
+// The rules change between the judging of a connection and its opening, which
+// lasts as long as the backend does not take what comes first.
+func TestRecheckDuringDial(t *testing.T) { onEach(t, testRecheckDuringDial) }
+
+func testRecheckDuringDial(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
-	judged := make(chan struct{}, 1)
-	goOn := make(chan struct{})
+	large := make([]byte, 32<<20) // more than sockets hold
 	var calls atomic.Int32
-	p := start(t, setup{match: func(*relay.Arrival) relay.Verdict {
+	p := start(t, setup{kind: kind, match: func(*relay.Arrival) relay.Verdict {
 		if calls.Add(1) == 1 {
-			judged <- struct{}{}
-			<-goOn
-			return to(b.addr)(nil)
+			return relay.Verdict{Backends: []netip.AddrPort{b.addr}, Prologue: large}
 		}
 		return relay.Verdict{Deny: postern.DenyNotAuthorized}
 	}})
 	c := dial(t, p.addr)
 	send(t, c, hello(t, host))
-	<-judged
+	s := b.accept(t)
 	p.Recheck() // sees no open connection
-	close(goOn)
+	if n := calls.Load(); n != 1 {
+		t.Fatalf("judged %d times before it was open", n)
+	}
+	_, _ = io.Copy(io.Discard, s) // until it is reset
 	expectReset(t, c)
 	if r := p.wait(t, "closed", 1)[0]; r.stats.End != relay.EndRevoked {
 		t.Errorf("ended with %q", r.stats.End)
@@ -282,16 +298,24 @@ func TestRecheckDuringDial(t *testing.T) {
 
 // TestIntegrity sends different bytes both ways over many connections at once,
 // in pieces of all sizes, with slow readers among them, and compares sums.
-func TestIntegrity(t *testing.T) {
+func TestIntegrity(t *testing.T) { onEach(t, testIntegrity) }
+
+func testIntegrity(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
-	p := start(t, setup{match: to(b.addr)})
-	const conns = 100
+	p := start(t, setup{kind: kind, match: to(b.addr)})
+	const conns = 40
 	h := hello(t, host)
 	var servers, clients sync.WaitGroup
 	servers.Go(func() {
 		for range conns {
-			s := <-b.conns
+			var s *net.TCPConn
+			select {
+			case s = <-b.conns:
+			case <-time.After(patience):
+				t.Error("a connection does not come to the backend")
+				return
+			}
 			servers.Go(func() {
 				defer s.Close()
 				_ = s.SetDeadline(time.Now().Add(4 * patience))
@@ -344,13 +368,12 @@ func TestIntegrity(t *testing.T) {
 func exchange(c *net.TCPConn) error {
 	sent := make(chan error, 1)
 	go func() {
+		random := rand.NewChaCha8([32]byte(binary.BigEndian.AppendUint64(make([]byte, 24), rand.Uint64())))
 		sum := sha256.New()
 		left := rand.IntN(1 << 20)
 		for left > 0 {
 			piece := make([]byte, min(left, 1+rand.IntN(100_000)))
-			for i := range piece {
-				piece[i] = byte(rand.Uint32())
-			}
+			_, _ = random.Read(piece) // it cannot fail
 			left -= len(piece)
 			sum.Write(piece)
 			if _, err := c.Write(piece); err != nil {

@@ -13,60 +13,35 @@ import (
 	"time"
 
 	"github.com/postern-net/postern"
-	"github.com/postern-net/postern/internal/clienthello"
-	"github.com/postern-net/postern/internal/proxyproto"
 )
 
-// session is one accepted connection, from accept to close.
+// session is one accepted connection of the goroutine engine, from accept to
+// close.
 type session struct {
-	engine   *Engine
+	engine   *goroutines
 	listener *Listener
 	match    Match
 	observer Observer
-	arrival  Arrival
-	client   *net.TCPConn
+	peek
+	client *net.TCPConn
+	place  place
 
 	admitted atomic.Pointer[Verdict] // set when the backend is connected
-	active   atomic.Int64            // Engine.now of the last byte that moved
-
-	// Guarded by the engine's mu.
-	payer   payer // whose share it counts in, where counted is set
-	counted bool
-	lingers bool // refused for overload, and in no budget
+	active   atomic.Int64            // goroutines.now of the last byte that moved
 
 	mu      sync.Mutex
 	backend *net.TCPConn
 	end     End // "" until the first reason to end
 }
 
-// errNothingAsked is a connection that ended without a byte of its own, or a
-// load balancer's health check.
-var errNothingAsked = errors.New("nothing was asked")
-
 // run is the life of a connection.
 func (s *session) run() {
 	defer s.client.Close() //nolint:errcheck // nobody is left to tell
-	if s.listener.ProxyProtocol && !s.listener.trusts(s.arrival.Peer.Addr()) {
-		s.refuse(Verdict{Deny: postern.DenyUntrustedSource})
-		return
-	}
-	if !s.listener.ProxyProtocol && !s.claim() {
-		return
-	}
 	b := smallBuffer()
 	defer func() { b.free() }()
-	hello, deny, err := s.peek(&b)
-	switch {
-	case errors.Is(err, errNothingAsked):
-		s.observer.Probed(&s.arrival)
+	hello, ok := s.read(&b)
+	if !ok {
 		return
-	case errors.Is(err, errOverShare):
-		return // refused already
-	case deny != "":
-		s.refuse(Verdict{Deny: deny, Cause: err})
-		return
-	case err != nil:
-		return // the client went away
 	}
 	generation := s.engine.generation.Load()
 	v := s.match(&s.arrival)
@@ -95,72 +70,60 @@ func (s *session) run() {
 	s.observer.Closed(&s.arrival, v, stats)
 }
 
-// peek reads the PROXY header and the ClientHello and fills the arrival in.
-// It returns the bytes from the hello on. A denial says why not; without one,
-// an error means that the client is gone. What is parsed once is parsed again
-// only when so much more has come that it can be complete.
-func (s *session) peek(b *buffer) (hello []byte, deny postern.Denial, err error) {
-	if err := s.client.SetReadDeadline(s.arrival.At.Add(s.engine.config.HelloTimeout)); err != nil {
-		return nil, "", fmt.Errorf("set deadline: %w", err)
+// read reads until the arrival can be judged, and returns the bytes from the
+// hello on; or it deals with a connection that does not get so far.
+func (s *session) read(b *buffer) (hello []byte, ok bool) {
+	if s.client.SetReadDeadline(s.arrival.At.Add(s.engine.config.HelloTimeout)) != nil {
+		return nil, false
 	}
-	headerDone, start, n, need := !s.listener.ProxyProtocol, 0, 0, 0
-	for {
-		if n == len(b.bytes) {
-			b.grow(n)
-		}
-		got, err := s.client.Read(b.bytes[n:])
-		n += got
-		if got == 0 && err != nil {
-			deny, err := s.ended(headerDone, n-start, err)
-			return nil, deny, err
-		}
-		if !headerDone {
-			h, size, err := proxyproto.Parse(b.bytes[:n])
-			switch {
-			case errors.Is(err, proxyproto.ErrIncomplete):
-				continue
-			case err != nil:
-				return nil, postern.DenyBadProxyHeader, err
-			case h.Local:
-				return nil, "", errNothingAsked
-			}
-			s.arrival.Proxy, headerDone, start = h, true, size
+	n := 0
+	for p, v := s.begin(s.listener); ; p, v = s.take(b.bytes[:n]) {
+		for p == header {
 			if !s.claim() {
-				return nil, "", errOverShare
+				return nil, false
+			}
+			p, v = s.take(b.bytes[:n])
+		}
+		if p == more {
+			if n == len(b.bytes) {
+				b.grow(n)
+			}
+			got, err := s.client.Read(b.bytes[n:])
+			n += got
+			switch {
+			case got > 0:
+				continue
+			case errors.Is(err, os.ErrDeadlineExceeded):
+				p, v = refused, late()
+			case errors.Is(err, io.EOF):
+				p, v = s.ended(n)
+			default:
+				return nil, false // the client went away
 			}
 		}
-		if n == start || n-start < need {
-			continue
+		switch p {
+		case complete:
+			return b.bytes[s.start:n], true
+		case nothing:
+			s.observer.Probed(&s.arrival)
+		default:
+			s.refuse(v)
 		}
-		var h clienthello.Hello
-		h, need, err = clienthello.Parse(b.bytes[start:n])
-		switch {
-		case err == nil:
-			s.arrival.Hello = h
-			return b.bytes[start:n], "", nil
-		case errors.Is(err, clienthello.ErrNotTLS):
-			return nil, postern.DenyNotTLS, err
-		case !errors.Is(err, clienthello.ErrIncomplete):
-			return nil, postern.DenyBadHello, err
-		}
+		return nil, false
 	}
 }
 
-// ended judges a connection that gave no more bytes before its hello was
-// complete; have is how many it gave of the part that was being read.
-func (s *session) ended(headerDone bool, have int, err error) (postern.Denial, error) {
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return postern.DenyHelloTimeout, nil
-	case !errors.Is(err, io.EOF):
-		return "", err
-	case have == 0:
-		return "", errNothingAsked
-	case !headerDone:
-		return postern.DenyBadProxyHeader, io.ErrUnexpectedEOF
+// claim counts the session in its client's share, or refuses it.
+func (s *session) claim() bool {
+	switch s.engine.limits.claim(&s.place, &s.arrival) {
+	case overload:
+		s.refuse(Verdict{Deny: postern.DenyOverload})
+	case flooded:
+		s.refuseAtOnce()
 	default:
-		return postern.DenyBadHello, io.ErrUnexpectedEOF
+		return true
 	}
+	return false
 }
 
 // connect finds the first backend that takes the prologue and the hello.

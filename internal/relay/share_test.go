@@ -13,7 +13,9 @@ import (
 
 // Each client has a share of the connections, and taking more of them shuts
 // nobody else out.
-func TestShares(t *testing.T) {
+func TestShares(t *testing.T) { onEach(t, testShares) }
+
+func testShares(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	const otherID = "vpce-08d2bf15fac5001c9"
 	address := func(s string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(s), 49153) }
@@ -36,6 +38,7 @@ func TestShares(t *testing.T) {
 			t.Parallel()
 			b := listen(t)
 			p := start(t, setup{
+				kind:   kind,
 				config: relay.Config{MaxConnections: 4}, // so that a share is one
 				match:  to(b.addr), proxied: true, sources: []netip.Prefix{loopback},
 			})
@@ -74,10 +77,13 @@ func TestShares(t *testing.T) {
 }
 
 // A client over its share takes no place from the others while it is told so.
-func TestOverTheShareIsInNoBudget(t *testing.T) {
+func TestOverTheShareIsInNoBudget(t *testing.T) { onEach(t, testOverTheShareIsInNoBudget) }
+
+func testOverTheShareIsInNoBudget(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
 	p := start(t, setup{
+		kind:   kind,
 		config: relay.Config{MaxConnections: 2, MaxPerClient: 1, AlertLinger: patience},
 		match:  to(b.addr), proxied: true, sources: []netip.Prefix{loopback},
 	})
@@ -97,10 +103,12 @@ func TestOverTheShareIsInNoBudget(t *testing.T) {
 	expect(t, b.accept(t), h)
 }
 
-func TestShareOfAPlainListener(t *testing.T) {
+func TestShareOfAPlainListener(t *testing.T) { onEach(t, testShareOfAPlainListener) }
+
+func testShareOfAPlainListener(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
-	p := start(t, setup{config: relay.Config{MaxConnections: 4}, match: to(b.addr)})
+	p := start(t, setup{kind: kind, config: relay.Config{MaxConnections: 4}, match: to(b.addr)})
 	connect(t, p, b)
 	// It is told at once: nothing that it might send is waited for.
 	expectRefusal(t, dial(t, p.addr))

@@ -14,6 +14,7 @@ import (
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/platformfile"
+	"github.com/postern-net/postern/internal/relay"
 	"github.com/postern-net/postern/internal/strictyaml"
 )
 
@@ -29,19 +30,22 @@ type Config struct {
 	// Roles are what this process does: control, ingress, or both.
 	Roles []string `yaml:"roles"`
 
-	API       API           `yaml:"api"`            // role control
-	Node      Node          `yaml:"node,omitempty"` // role ingress
-	Admin     Admin         `yaml:"admin"`
-	AWS       AWS           `yaml:"aws,omitempty"`
-	Approval  string        `yaml:"approval,omitempty"` // "operator" (default) or "policy"
-	Resync    time.Duration `yaml:"resync,omitempty"`   // default 60s
-	Settle    time.Duration `yaml:"settle,omitempty"`   // default 2s
-	Ingress   []Ingress     `yaml:"ingress,omitempty"`
-	DNS       DNS           `yaml:"dns,omitempty"`
-	Cutover   Cutover       `yaml:"cutover,omitempty"` // role control
-	Limits    Limits        `yaml:"limits,omitempty"`
-	AccessLog string        `yaml:"access_log,omitempty"` // a file; default: standard output
-	Log       Log           `yaml:"log,omitempty"`
+	API      API           `yaml:"api"`            // role control
+	Node     Node          `yaml:"node,omitempty"` // role ingress
+	Admin    Admin         `yaml:"admin"`
+	AWS      AWS           `yaml:"aws,omitempty"`
+	Approval string        `yaml:"approval,omitempty"` // "operator" (default) or "policy"
+	Resync   time.Duration `yaml:"resync,omitempty"`   // default 60s
+	Settle   time.Duration `yaml:"settle,omitempty"`   // default 2s
+	Ingress  []Ingress     `yaml:"ingress,omitempty"`
+	DNS      DNS           `yaml:"dns,omitempty"`
+	Cutover  Cutover       `yaml:"cutover,omitempty"` // role control
+	Limits   Limits        `yaml:"limits,omitempty"`
+	// Engine moves the connections: "epoll", "goroutine", or what fits the
+	// system, which is "auto" and the default.
+	Engine    string `yaml:"engine,omitempty"`
+	AccessLog string `yaml:"access_log,omitempty"` // a file; default: standard output
+	Log       Log    `yaml:"log,omitempty"`
 	// ProbeBackends is how often a node asks its backends whether they are
 	// isolated; default 1m.
 	ProbeBackends time.Duration `yaml:"probe_backends,omitempty"`
@@ -204,6 +208,7 @@ func (c *Config) complete(dir string) {
 	if len(c.DNS.Servers) == 0 {
 		c.DNS.Servers = c.DNS.Listen
 	}
+	setDefault(&c.Engine, string(relay.KindAuto))
 	setDefault(&c.Log.Format, "json")
 	setDefault(&c.Log.Level, "info")
 }
@@ -242,6 +247,9 @@ func (c *Config) validate(p *postern.Platform) error {
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		es.Add(postern.Invalid("log.level", c.Log.Level, "unknown", `use "debug", "info", "warn" or "error"`))
+	}
+	if err := relay.CheckKind(relay.Kind(c.Engine)); err != nil {
+		es.Add(postern.Invalid("engine", c.Engine, err.Error(), `use "auto", "epoll" on Linux, or "goroutine"`))
 	}
 	for field, d := range map[string]time.Duration{"resync": c.Resync, "settle": c.Settle, "shutdown_timeout": c.ShutdownTimeout, "probe_backends": c.ProbeBackends} {
 		if d < 0 {

@@ -37,7 +37,7 @@ type doors struct {
 // until it is given routes.
 func newDoors(c Config, p *postern.Platform, access, log *slog.Logger, reg prometheus.Registerer) (*doors, error) {
 	limits := relay.Config{
-		Logger: log, HelloTimeout: c.Limits.HelloTimeout, IdleTimeout: c.Limits.IdleTimeout,
+		Kind: relay.Kind(c.Engine), Logger: log, HelloTimeout: c.Limits.HelloTimeout, IdleTimeout: c.Limits.IdleTimeout,
 		DialTimeout: c.Limits.DialTimeout, MaxConnections: c.Limits.MaxConnections,
 	}
 	d := &doors{

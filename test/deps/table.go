@@ -40,6 +40,7 @@ func dataPlaneRooms() []Room {
 			domain,
 			{own("internal/proxyproto"), "the header ahead of a connection"},
 			{own("internal/clienthello"), "the server name in it"},
+			{"golang.org/x/sys", "epoll and splice on Linux"},
 		}},
 		{Path: own("internal/ingress"), Job: "matches endpoints and server names to routes", Uses: []Use{
 			domain,
