@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Runs every fuzz target of the project for SECONDS each (default 60):
 #   test/fuzz.sh [SECONDS] [FOLDER…]
+# Then the relay's engines are compared on random connections: 2,000, or 100,000
+# where a target has a minute or more.
 # A target that finds something leaves its input in testdata/fuzz, to be
 # committed together with the correction.
 set -euo pipefail
@@ -41,4 +43,12 @@ for target in "${targets[@]}"; do
 	fi
 	grep -E '^fuzz: elapsed' <<<"$out" | tail -n 1 | sed 's/^/  /'
 done
-echo "fuzz: ${#targets[@]} targets, ${seconds} s each, nothing found"
+runs=2000
+[ "$seconds" -lt 60 ] || runs=100000
+echo "TestEnginesAgree                 internal/relay, $runs connections"
+if ! out=$(POSTERN_RUNS=$runs go test -count=1 -timeout 60m -run '^TestEnginesAgree$' ./internal/relay 2>&1); then
+	printf '%s\n' "$out" >&2
+	echo "fuzz: the engines do not agree" >&2
+	exit 1
+fi
+echo "fuzz: ${#targets[@]} targets, ${seconds} s each, and the engines agree on $runs connections: nothing found"

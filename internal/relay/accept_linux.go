@@ -78,7 +78,9 @@ func (l *loop) accept(i int) {
 			// A place was made.
 		case passing(errno):
 			if exhausted(errno) {
-				l.turnAway(a)
+				if a.pauses.next == maxAcceptPause {
+					l.turnAway(a)
+				}
 				l.pause(i, errno)
 				return
 			}
@@ -132,8 +134,8 @@ func (l *loop) resumeAccepting(freed bool) {
 }
 
 // turnAway gives the spare descriptor up for a moment, to refuse one of the
-// connections that wait: while there is no descriptor, its client learns that
-// nobody comes rather than nothing.
+// connections that wait. Where there has been no descriptor for a while, its
+// client learns that nobody comes rather than nothing.
 func (l *loop) turnAway(a *accepting) {
 	if l.spare < 0 {
 		return

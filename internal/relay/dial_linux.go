@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ type attempt struct {
 	sent       int    // bytes of it that the backend has taken
 	next       int    // which backend comes next
 	failures   []error
+	starved    time.Duration // the loop's now since when there is no descriptor; 0: there was one
 }
 
 var (
@@ -77,6 +79,9 @@ func (l *loop) dialNext(c *conn) {
 		if exhausted(errno) && l.evict() {
 			fd, errno = sysDial(to)
 		}
+		if exhausted(errno) && l.awaitDescriptor(c, errno) {
+			return
+		}
 		if errno != 0 {
 			a.fail(to, os.NewSyscallError("connect", errno))
 			continue
@@ -95,6 +100,27 @@ func (l *loop) dialNext(c *conn) {
 	c.dial = nil
 	l.refuse(c, &a.arrival, a.verdict)
 	l.putAttempt(a)
+}
+
+// awaitDescriptor has the same backend tried again at the next tick, for as
+// long as dialing may take, and takes nobody in meanwhile. It answers false
+// when that time is over.
+func (l *loop) awaitDescriptor(c *conn, why syscall.Errno) bool {
+	a := c.dial
+	if a.starved == 0 {
+		a.starved = l.now
+	}
+	if l.now-a.starved >= l.engine.config.DialTimeout {
+		return false
+	}
+	a.next--
+	l.lookAt(c, l.tick+1)
+	for i, x := range l.accepts {
+		if x != nil && !x.paused {
+			l.pause(i, why)
+		}
+	}
+	return true
 }
 
 func (a *attempt) fail(to netip.AddrPort, err error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -227,6 +229,10 @@ func listen(t *testing.T) *backend {
 		defer close(done)
 		for {
 			c, err := ln.AcceptTCP()
+			if errors.Is(err, syscall.EMFILE) {
+				<-time.After(5 * time.Millisecond)
+				continue
+			}
 			if err != nil {
 				return
 			}

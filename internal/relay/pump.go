@@ -31,11 +31,10 @@ func (s *session) relay(up int64) Stats {
 		s.cut(EndReset)
 	}
 	idle := s.watchIdle()
-	var open atomic.Int32
-	open.Store(2)
+	var w ways
 	var both sync.WaitGroup
-	both.Go(func() { stats.Up += s.pump(s.backend, s.client, &open) })
-	stats.Down = s.pump(s.client, s.backend, &open)
+	both.Go(func() { stats.Up += s.pump(s.backend, s.client, &w) })
+	stats.Down = s.pump(s.client, s.backend, &w)
 	both.Wait()
 	idle.Stop()
 
@@ -48,6 +47,12 @@ func (s *session) relay(up int64) Stats {
 	}
 	stats.End = s.end
 	return stats
+}
+
+// ways counts the directions of a connection that are at their end.
+type ways struct {
+	ending atomic.Int32 // whose end is being passed on, or has been
+	ended  atomic.Int32
 }
 
 // watchIdle cuts the session when nothing has moved for the idle timeout. The
@@ -73,14 +78,16 @@ func (s *session) watchIdle() *time.Timer {
 
 // pump carries one direction, passes its end on, and then stays to pass a
 // reset on too, until the other direction has ended.
-func (s *session) pump(dst, src *net.TCPConn, open *atomic.Int32) int64 {
+func (s *session) pump(dst, src *net.TCPConn, ways *ways) int64 {
 	n, err := s.copy(dst, src)
-	if err != nil {
+	// In this order: what the other direction ends may be gone for that.
+	if err != nil || gone(src) && ways.ending.Load() == 0 {
 		s.cut(EndReset)
 		return n
 	}
+	ways.ending.Add(1)
 	err = dst.CloseWrite()
-	if open.Add(-1) == 0 {
+	if ways.ended.Add(1) == 2 {
 		// The other direction has ended before: dst owes nothing, and that it
 		// may be gone altogether is no failure. Closing wakes the other pump.
 		_ = dst.Close()

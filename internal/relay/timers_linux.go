@@ -61,7 +61,11 @@ func (l *loop) expire(c *conn) {
 	case peeking:
 		l.expireHello(c)
 	case dialing:
-		l.dialFailed(c, errDialTimeout)
+		if c.sides[backend].fd < 0 {
+			l.dialNext(c) // for want of a descriptor it was not
+		} else {
+			l.dialFailed(c, errDialTimeout)
+		}
 	case lingering:
 		l.discard(c, false)
 	case relaying:
