@@ -99,11 +99,10 @@ func (in *Ingress) Apply(r postern.Routes) (bool, error) {
 	if t := in.table.Load(); t != nil && r.Revision <= t.revision {
 		return false, nil
 	}
-	t, err := compile(r)
+	t, err := compile(r, in.table.Load(), time.Now())
 	if err != nil {
 		return false, fmt.Errorf("ingress: routes of revision %d: %w", r.Revision, err)
 	}
-	t.follow(in.table.Load(), time.Now())
 	in.table.Store(t)
 	in.metrics.revision.Set(float64(t.revision))
 	in.recheck()
@@ -116,8 +115,8 @@ func (in *Ingress) Apply(r postern.Routes) (bool, error) {
 func (in *Ingress) awaitDrain(t *table) {
 	now := time.Now()
 	var next time.Time
-	for _, h := range t.hosts {
-		if u := h.drain.Until; u.After(now) && (next.IsZero() || u.Before(next)) {
+	for _, d := range t.drains {
+		if u := d.Until; u.After(now) && (next.IsZero() || u.Before(next)) {
 			next = u
 		}
 	}

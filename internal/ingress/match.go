@@ -1,7 +1,7 @@
 package ingress
 
 import (
-	"time"
+	"net/netip"
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/proxyproto"
@@ -22,34 +22,35 @@ func (in *Ingress) MatchPrivate(a *relay.Arrival) relay.Verdict {
 	if t == nil {
 		return deny(postern.DenyUnknownEndpoint)
 	}
-	g, ok := t.endpoints[id]
-	if !ok {
+	g := t.grant(id)
+	if g == nil {
 		return deny(postern.DenyUnknownEndpoint)
 	}
 	// From here on it is known on whose account a refusal goes.
+	organization := t.string(g.organization)
 	refuse := func(d postern.Denial) relay.Verdict {
-		return relay.Verdict{Deny: d, Organization: g.organization}
+		return relay.Verdict{Deny: d, Organization: organization}
 	}
-	if g.region != in.region {
+	if t.string(g.region) != in.region {
 		return refuse(postern.DenyWrongRegion)
 	}
 	name := a.Hello.ServerName
 	if name == "" {
 		return refuse(postern.DenyNoServerName)
 	}
-	h, ok := t.hosts[name]
-	if !ok {
+	h, number := t.host(name)
+	if h == nil {
 		return refuse(postern.DenyUnknownHost)
 	}
-	if _, ok := g.hosts[name]; !ok {
+	if !t.grants(g, number) {
 		return refuse(postern.DenyNotAuthorized)
 	}
 	// The table should never grant another organization's tenant. If it does,
 	// this is the last place to notice.
-	if h.tenant != "" && h.organization != g.organization {
+	if h.tenant.n > 0 && t.string(h.organization) != organization {
 		return refuse(postern.DenyNotAuthorized)
 	}
-	return admit(a, h, g.organization)
+	return admit(a, t.to(h), organization)
 }
 
 // MatchPublic judges a connection that came over the internet: the host must
@@ -68,27 +69,25 @@ func (in *Ingress) MatchPublic(a *relay.Arrival) relay.Verdict {
 	if t == nil {
 		return deny(postern.DenyUnknownHost)
 	}
-	h, ok := t.hosts[name]
-	if !ok {
+	h, _ := t.host(name)
+	if h == nil {
 		return deny(postern.DenyUnknownHost)
 	}
-	if !h.public && !h.drains(a.At) {
-		return relay.Verdict{Deny: postern.DenyNotPublic, Organization: h.organization}
+	organization := t.string(h.organization)
+	if !h.public && !t.drain(h, a.At) {
+		return relay.Verdict{Deny: postern.DenyNotPublic, Organization: organization}
 	}
-	return admit(a, h, h.organization)
+	return admit(a, t.to(h), organization)
 }
 
-// drains tells whether a public connection that was accepted at a time may
-// live on.
-func (h host) drains(accepted time.Time) bool {
-	return accepted.Before(h.closed) && accepted.Before(h.drain.Before) && time.Now().Before(h.drain.Until)
-}
+// prologueSize holds the header that goes ahead to a backend, nearly always.
+const prologueSize = 192
 
 // admit tells the backend what was admitted. On a host that organizations
 // share, the organization is that of the endpoint, and the backend decides by
 // it.
-func admit(a *relay.Arrival, h host, organization string) relay.Verdict {
-	prologue, err := proxyproto.Append(nil, proxyproto.Header{
+func admit(a *relay.Arrival, backends []netip.AddrPort, organization string) relay.Verdict {
+	prologue, err := proxyproto.Append(make([]byte, 0, prologueSize), proxyproto.Header{
 		Source:        a.Client(),
 		Destination:   a.Target(),
 		VPCEndpointID: a.Proxy.VPCEndpointID,
@@ -99,5 +98,5 @@ func admit(a *relay.Arrival, h host, organization string) relay.Verdict {
 		// The table and the parsers let nothing pass that cannot be written.
 		return relay.Verdict{Deny: postern.DenyBackendDown, Cause: err, Organization: organization}
 	}
-	return relay.Verdict{Organization: organization, Backends: h.backends, Prologue: prologue}
+	return relay.Verdict{Organization: organization, Backends: backends, Prologue: prologue}
 }

@@ -37,7 +37,10 @@ func (in *Ingress) owner(endpoint string) string {
 	if t == nil || endpoint == "" {
 		return ""
 	}
-	return t.endpoints[endpoint].organization
+	if g := t.grant(endpoint); g != nil {
+		return t.string(g.organization)
+	}
+	return ""
 }
 
 // Opened counts and logs an admitted connection.

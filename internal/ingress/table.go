@@ -1,8 +1,7 @@
 package ingress
 
 import (
-	"fmt"
-	"maps"
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"time"
@@ -10,82 +9,124 @@ import (
 	"github.com/postern-net/postern"
 )
 
-// table is postern.Routes made ready for lookups. It never changes.
+// table is postern.Routes made ready for lookups. It never changes. Its arrays
+// hold numbers, which the garbage collector does not follow: with pointers,
+// hundreds of thousands of hosts would be marked again and again while
+// connections wait. A lookup allocates nothing.
 type table struct {
 	revision  int64
-	hosts     map[string]host
-	endpoints map[string]grant
+	text      string // all names and IDs, one after the other
+	hosts     []host
+	endpoints []grant
+	byName    index
+	byID      index
+	granted   []uint32         // numbers of hosts, sorted, of one grant after the other
+	backends  []netip.AddrPort // lists of them; hosts with the same list share it
+	drains    []postern.Drain  // of the hosts that are no longer public
+	epoch     time.Time        // from which the node's own moments are measured
 }
 
+// span is a part of the text, or of another array.
+type span struct{ at, n uint32 }
+
 type host struct {
-	tenant       string // "" for a host that organizations share
-	organization string
+	name         span
+	tenant       span // empty for a host that organizations share
+	organization span
+	backends     span
+	closed       time.Duration // since the epoch, by this node's clock: when it stopped being public here; 0: it never was
+	drain        uint32        // number of its drain, from 1; 0: none
 	public       bool
-	drain        postern.Drain
-	closed       time.Time // by this node's clock: when it stopped being public here; zero: it never was
-	backends     []netip.AddrPort
 }
 
 type grant struct {
-	organization string
-	region       string
-	hosts        map[string]struct{}
+	id           span
+	organization span
+	region       span
+	hosts        span // of granted
 }
 
-// compile checks the routes and copies them, so that later changes to them
-// change nothing here. What it lets pass can be written into a PROXY header.
-func compile(r postern.Routes) (*table, error) {
-	var es postern.Errors
-	t := &table{
-		revision:  r.Revision,
-		hosts:     make(map[string]host, len(r.Hosts)),
-		endpoints: make(map[string]grant, len(r.Endpoints)),
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.Hosts)) {
-		h, at := r.Hosts[name], fmt.Sprintf("hosts[%q]", name)
-		es.Add(postern.CheckHostname(at, name))
-		if h.Organization != "" || h.Tenant != "" {
-			es.Add(postern.CheckLabel(at+".organization", h.Organization))
-		}
-		for i, b := range h.Backends {
-			if !b.IsValid() || b.Port() == 0 {
-				es.Add(postern.Invalid(fmt.Sprintf("%s.backends[%d]", at, i), b.String(), "not an address with a port", "give a backend as 10.0.1.5:443"))
-			}
-		}
-		t.hosts[name] = host{tenant: h.Tenant, organization: h.Organization, public: h.Public, drain: h.Drain, backends: slices.Clone(h.Backends)}
-	}
-	for _, id := range slices.Sorted(maps.Keys(r.Endpoints)) {
-		e, at := r.Endpoints[id], fmt.Sprintf("endpoints[%q]", id)
-		es.Add(postern.CheckVPCEndpointID(at, id))
-		es.Add(postern.CheckLabel(at+".organization", e.Organization))
-		es.Add(postern.CheckRegionName(at+".region", e.Region))
-		g := grant{organization: e.Organization, region: e.Region, hosts: make(map[string]struct{}, len(e.Hosts))}
-		for _, name := range e.Hosts {
-			g.hosts[name] = struct{}{}
-		}
-		t.endpoints[id] = g
-	}
-	if err := es.Err(); err != nil {
-		return nil, err
-	}
-	return t, nil
+// index finds entries by a hash of their name: one word per place, with half
+// of the hash and the entry's number from 1. At most half of the places are
+// taken.
+type index struct {
+	places []uint64
+	seed   maphash.Seed
 }
 
-// follow notes since when hosts are not public on this node, which the table
-// before it may know. The node's own clock decides whose connection was open
-// then: one that is behind the control plane's must not let new ones in.
-func (t *table) follow(before *table, now time.Time) {
-	if before == nil {
-		return // nothing is open
+func newIndex(entries int) index {
+	size := 8
+	for size < 2*entries {
+		size *= 2
 	}
-	for name, h := range t.hosts {
-		was, ok := before.hosts[name]
-		if h.public || !ok {
-			continue
+	return index{places: make([]uint64, size), seed: maphash.MakeSeed()}
+}
+
+func (x *index) add(name string, number int) {
+	h := maphash.String(x.seed, name)
+	for i := h; ; i++ {
+		if p := &x.places[i&uint64(len(x.places)-1)]; *p == 0 {
+			*p = h&^(1<<32-1) | uint64(number+1) //nolint:gosec // numbers of entries are small
+			return
 		}
-		if h.closed = was.closed; was.public {
-			h.closed = now
-		}
-		t.hosts[name] = h
 	}
+}
+
+// find returns the number of the entry for which named is true; -1: none.
+func (x *index) find(name string, named func(int) bool) int {
+	if len(x.places) == 0 {
+		return -1
+	}
+	h := maphash.String(x.seed, name)
+	for i := h; ; i++ {
+		p := x.places[i&uint64(len(x.places)-1)]
+		if p == 0 {
+			return -1
+		}
+		if number := int(uint32(p)) - 1; (p^h)>>32 == 0 && named(number) { //nolint:gosec // the low half
+			return number
+		}
+	}
+}
+
+func (t *table) string(s span) string { return t.text[s.at : s.at+s.n] }
+
+// host finds a host by its name; nil: there is none. Its number is what grants
+// hold.
+func (t *table) host(name string) (h *host, number int) {
+	n := t.byName.find(name, func(i int) bool { return t.string(t.hosts[i].name) == name })
+	if n < 0 {
+		return nil, n
+	}
+	return &t.hosts[n], n
+}
+
+// grant finds what an endpoint may reach; nil: there is no such endpoint.
+func (t *table) grant(id string) *grant {
+	n := t.byID.find(id, func(i int) bool { return t.string(t.endpoints[i].id) == id })
+	if n < 0 {
+		return nil
+	}
+	return &t.endpoints[n]
+}
+
+// grants tells whether a grant holds the host of a number.
+func (t *table) grants(g *grant, number int) bool {
+	_, ok := slices.BinarySearch(t.granted[g.hosts.at:g.hosts.at+g.hosts.n], uint32(number)) //nolint:gosec // numbers of hosts are small
+	return ok
+}
+
+// to lists a host's backends.
+func (t *table) to(h *host) []netip.AddrPort {
+	return t.backends[h.backends.at : h.backends.at+h.backends.n : h.backends.at+h.backends.n]
+}
+
+// drain tells whether a public connection that was accepted at a time may
+// live on.
+func (t *table) drain(h *host, accepted time.Time) bool {
+	if h.drain == 0 || h.closed == 0 {
+		return false
+	}
+	d := t.drains[h.drain-1]
+	return accepted.Sub(t.epoch) < h.closed && accepted.Before(d.Before) && time.Now().Before(d.Until)
 }

@@ -106,7 +106,7 @@ type Stats struct {
 // Observer is told what becomes of every connection: either Probed, or
 // Refused, or Opened and later Closed, or nothing when the client went away
 // before it had asked. Its methods must not block, may be called from several
-// goroutines at once, and must not change what they are given.
+// goroutines at once, and must neither change nor keep what they point to.
 type Observer interface {
 	// Probed reports a connection that asked for nothing: a load balancer's
 	// health check, or one closed before its first byte.
@@ -115,6 +115,7 @@ type Observer interface {
 	Refused(*Arrival, Verdict)
 	// Opened reports that client and backend are connected.
 	Opened(*Arrival, Verdict)
-	// Closed reports the end of what was opened.
+	// Closed reports the end of what was opened. Of the verdict it gets the
+	// organization only.
 	Closed(*Arrival, Verdict, Stats)
 }

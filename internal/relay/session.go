@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,14 +61,17 @@ func (s *session) run() {
 	up := int64(len(hello))
 	b.free()
 	s.active.Store(s.engine.now())
-	s.admitted.Store(&v)
-	if s.engine.generation.Load() != generation && !s.stillAdmitted(&v) {
+	// Of the verdict, what is needed later: the rest may be part of a table of
+	// rules that is long out of force by then.
+	kept := Verdict{Organization: strings.Clone(v.Organization), Prologue: v.Prologue}
+	s.admitted.Store(&kept)
+	if s.engine.generation.Load() != generation && !s.stillAdmitted(&kept) {
 		s.cut(EndRevoked) // the rules changed while the backend was dialed
 	}
 	s.observer.Opened(&s.arrival, v)
 	stats := s.relay(up)
 	stats.Backend, stats.Duration = address, time.Since(s.arrival.At)
-	s.observer.Closed(&s.arrival, v, stats)
+	s.observer.Closed(&s.arrival, Verdict{Organization: kept.Organization}, stats)
 }
 
 // read reads until the arrival can be judged, and returns the bytes from the
