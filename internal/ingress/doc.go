@@ -13,7 +13,6 @@
 // client that is refused goes nothing that would tell why. The reason is in
 // the access log, the metrics and the report, all of them bounded in what a
 // client can make them hold, except the log, which has a line per refusal and
-// two per admitted connection.
 //
 // How bytes move is package relay's business.
 package ingress

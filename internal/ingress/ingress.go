@@ -42,7 +42,11 @@ type Config struct {
 	PublicEngine Engine
 	// Logger is the access log: a record when a connection is refused, or when
 	// it is opened and when it is closed.
-	Logger     *slog.Logger
+	Logger *slog.Logger
+	// LogRate is how many records per second the access log takes, of refused
+	// and of admitted connections each; the others are counted, and the next
+	// record tells how many there were. Default: DefaultLogRate.
+	LogRate    int
 	Registerer prometheus.Registerer
 }
 
@@ -52,7 +56,7 @@ type Ingress struct {
 	region  string
 	private Engine
 	public  Engine
-	logger  *slog.Logger
+	access  *accessLog
 	metrics *metrics
 	report  *report
 
@@ -74,7 +78,7 @@ func New(c Config) (*Ingress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingress: register metrics: %w", err)
 	}
-	in := &Ingress{region: c.Region, private: c.Engine, public: c.PublicEngine, logger: c.Logger, metrics: m, report: newReport()}
+	in := &Ingress{region: c.Region, private: c.Engine, public: c.PublicEngine, access: newAccessLog(c.Logger, c.LogRate, m.omitted), metrics: m, report: newReport()}
 	if in.public == nil {
 		in.public = in.private
 	}

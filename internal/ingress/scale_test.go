@@ -18,8 +18,8 @@ import (
 
 // large are the routes of a platform with so many tenants and endpoints: five
 // tenants to an organization, and as many organizations as endpoints.
-func large(revision int64, tenants, endpoints int) postern.Routes {
-	r := postern.Routes{Revision: revision, Hosts: make(map[string]postern.Host, tenants), Endpoints: make(map[string]postern.EndpointGrant, endpoints)}
+func large(tenants, endpoints int) postern.Routes {
+	r := postern.Routes{Revision: 1, Hosts: make(map[string]postern.Host, tenants), Endpoints: make(map[string]postern.EndpointGrant, endpoints)}
 	granted := make([][]string, endpoints)
 	for i := range tenants {
 		at := i % endpoints
@@ -58,7 +58,7 @@ func sizes(t testing.TB) (tenants, endpoints int) {
 func TestLargeTable(t *testing.T) {
 	tenants, endpoints := 10_000, 2000
 	in := newIngress(t, relay.New(relay.Config{}))
-	apply(t, in, large(1, tenants, endpoints))
+	apply(t, in, large(tenants, endpoints))
 	for i := range tenants {
 		at := i % endpoints
 		if v := in.MatchPrivate(private(id(at), name(i))); v.Deny != "" || v.Organization != owner(at) || v.Backends[0].Addr().As4()[2] != byte(i%7) {
@@ -95,7 +95,7 @@ func TestLargeTable(t *testing.T) {
 func BenchmarkMatchPrivate(b *testing.B) {
 	tenants, endpoints := sizes(b)
 	in := newIngress(b, relay.New(relay.Config{}))
-	apply(b, in, large(1, tenants, endpoints))
+	apply(b, in, large(tenants, endpoints))
 	arrivals := make([]*relay.Arrival, 1024)
 	for i := range arrivals {
 		n := i * 7919 % tenants
@@ -116,7 +116,7 @@ func BenchmarkMatchPrivate(b *testing.B) {
 func BenchmarkApply(b *testing.B) {
 	tenants, endpoints := sizes(b)
 	in := newIngress(b, relay.New(relay.Config{}))
-	r := large(1, tenants, endpoints)
+	r := large(tenants, endpoints)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -162,4 +162,3 @@ func BenchmarkApply(b *testing.B) {
 	b.ReportMetric(float64(time.Since(start).Microseconds()), "µs/GC")
 	runtime.KeepAlive(in)
 }
-

@@ -51,6 +51,7 @@ type grant struct {
 // taken.
 type index struct {
 	places []uint64
+	mask   uint64 // their number, a power of two, less one
 	seed   maphash.Seed
 }
 
@@ -59,13 +60,13 @@ func newIndex(entries int) index {
 	for size < 2*entries {
 		size *= 2
 	}
-	return index{places: make([]uint64, size), seed: maphash.MakeSeed()}
+	return index{places: make([]uint64, size), mask: uint64(size - 1), seed: maphash.MakeSeed()} //nolint:gosec // not negative
 }
 
 func (x *index) add(name string, number int) {
 	h := maphash.String(x.seed, name)
 	for i := h; ; i++ {
-		if p := &x.places[i&uint64(len(x.places)-1)]; *p == 0 {
+		if p := &x.places[i&x.mask]; *p == 0 {
 			*p = h&^(1<<32-1) | uint64(number+1) //nolint:gosec // numbers of entries are small
 			return
 		}
@@ -79,7 +80,7 @@ func (x *index) find(name string, named func(int) bool) int {
 	}
 	h := maphash.String(x.seed, name)
 	for i := h; ; i++ {
-		p := x.places[i&uint64(len(x.places)-1)]
+		p := x.places[i&x.mask]
 		if p == 0 {
 			return -1
 		}

@@ -86,7 +86,9 @@ func (e *loops) serve(ln *Listener, match Match, o Observer) error {
 	if _, ok := ln.Acceptor.(*net.TCPListener); !ok {
 		return acceptAll(e.ctx, ln, e.config.Logger, e.stopping.Load, func(c *net.TCPConn) { e.adopt(s, c) })
 	}
-	if err := s.takeSocket(e.config.KeepAlive); err != nil {
+	if err := s.takeSocket(e.config.KeepAlive); e.stopping.Load() {
+		return nil // it was closed under our hands
+	} else if err != nil {
 		return fmt.Errorf("relay: %s listener: %w", ln.Name, err)
 	}
 	for _, l := range e.each {
@@ -100,7 +102,6 @@ func (e *loops) serve(ln *Listener, match Match, o Observer) error {
 		l.post(func() { l.unlisten(s) })
 	}
 	s.inLoops.Wait()
-	sysClose(s.fd)
 	if err != nil {
 		return fmt.Errorf("relay: %s listener: %w", ln.Name, err)
 	}
@@ -129,6 +130,9 @@ func (e *loops) register(s *served) error {
 
 func (e *loops) unregister(s *served) {
 	_ = s.Close() // it may be closed already
+	if s.fd >= 0 {
+		sysClose(s.fd)
+	}
 	e.mu.Lock()
 	delete(e.served, s)
 	e.mu.Unlock()
@@ -156,7 +160,8 @@ func (s *served) takeSocket(every time.Duration) error {
 	seconds := int32(max(every/time.Second, 1))
 	sysSet(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	setKeepAlive(s.fd, seconds)
-	return ln.Close()
+	_ = ln.Close() // it may have been closed meanwhile, by shutdown
+	return nil
 }
 
 func dup(fd uintptr) (int32, error) {

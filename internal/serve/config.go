@@ -13,6 +13,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
+	"github.com/postern-net/postern/internal/ingress"
 	"github.com/postern-net/postern/internal/platformfile"
 	"github.com/postern-net/postern/internal/relay"
 	"github.com/postern-net/postern/internal/strictyaml"
@@ -45,7 +46,10 @@ type Config struct {
 	// system, which is "auto" and the default.
 	Engine    string `yaml:"engine,omitempty"`
 	AccessLog string `yaml:"access_log,omitempty"` // a file; default: standard output
-	Log       Log    `yaml:"log,omitempty"`
+	// AccessLogRate is the records per second that each region's access log
+	// takes, of refused and of admitted connections each; default 1000.
+	AccessLogRate int `yaml:"access_log_rate,omitempty"`
+	Log           Log `yaml:"log,omitempty"`
 	// ProbeBackends is how often a node asks its backends whether they are
 	// isolated; default 1m.
 	ProbeBackends time.Duration `yaml:"probe_backends,omitempty"`
@@ -208,6 +212,7 @@ func (c *Config) complete(dir string) {
 	if len(c.DNS.Servers) == 0 {
 		c.DNS.Servers = c.DNS.Listen
 	}
+	setDefault(&c.AccessLogRate, ingress.DefaultLogRate)
 	setDefault(&c.Engine, string(relay.KindAuto))
 	setDefault(&c.Log.Format, "json")
 	setDefault(&c.Log.Level, "info")
@@ -247,6 +252,9 @@ func (c *Config) validate(p *postern.Platform) error {
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		es.Add(postern.Invalid("log.level", c.Log.Level, "unknown", `use "debug", "info", "warn" or "error"`))
+	}
+	if c.AccessLogRate < 0 {
+		es.Add(postern.Invalid("access_log_rate", strconv.Itoa(c.AccessLogRate), "negative", "give the records per second that the access log may take"))
 	}
 	if err := relay.CheckKind(relay.Kind(c.Engine)); err != nil {
 		es.Add(postern.Invalid("engine", c.Engine, err.Error(), `use "auto", "epoll" on Linux, or "goroutine"`))

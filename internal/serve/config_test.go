@@ -152,6 +152,7 @@ func TestLoadConfigRefuses(t *testing.T) {
 		{"no state_dir", "state_dir: state\n", "", `:1:1: state_dir: missing; name a directory`},
 		{"unknown role", "[control, ingress]", "[control, ingress, egres]", `: roles: no such role (got "egres")`},
 		{"approval", "roles:", "approval: everybody\nroles:", `:3:11: approval: unknown (got "everybody"); use "operator" or "policy"`},
+		{"rate of the log", "roles:", "access_log_rate: -1\nroles:", `:3:18: access_log_rate: negative (got "-1"); give the records per second that the access log may take`},
 		{"engine", "roles:", "engine: magic\nroles:", `:3:9: engine: unknown (got "magic"); use "auto", "epoll" on Linux, or "goroutine"`},
 		{"log format", "roles:", "log: {format: xml}\nroles:", `:3:15: log.format: unknown (got "xml")`},
 		{"log level", "roles:", "log: {level: loud}\nroles:", `:3:14: log.level: unknown (got "loud")`},

@@ -46,7 +46,7 @@ func newDoors(c Config, p *postern.Platform, access, log *slog.Logger, reg prome
 	}
 	for _, in := range c.Ingress {
 		made, err := ingress.New(ingress.Config{
-			Region: in.Region, Engine: d.private, PublicEngine: d.public, Logger: access.With("region", in.Region),
+			Region: in.Region, Engine: d.private, PublicEngine: d.public, Logger: access.With("region", in.Region), LogRate: c.AccessLogRate,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"region": in.Region}, reg),
 		})
 		if err != nil {
@@ -144,4 +144,7 @@ func (d *doors) shutdown(ctx context.Context) {
 	}
 	both.Wait()
 	d.work.Wait()
+	for _, in := range d.regions {
+		in.Flush()
+	}
 }
