@@ -73,7 +73,7 @@ const (
 
 // Reasons lists every reason.
 func Reasons() []Reason {
-	return []Reason{
+	return append([]Reason{
 		ReasonProven, ReasonNotProven,
 		ReasonApprovedByPolicy, ReasonApprovedByOperator, ReasonWaitsForApproval,
 		ReasonAvailable, ReasonWaitsForAcceptance, ReasonAcceptFailed, ReasonConnecting, ReasonRejected, ReasonDeleted,
@@ -81,7 +81,7 @@ func Reasons() []Reason {
 		ReasonBytesPass, ReasonNotReady, ReasonNoTenant,
 		ReasonPublished, ReasonNotPublished, ReasonSeen, ReasonNotSeen, ReasonNobody, ReasonAcknowledged, ReasonStillPublic,
 		ReasonInStep, ReasonWaitsForNodes,
-	}
+	}, findingReasons()...)
 }
 
 // Condition is one observed fact about an object. Message says what is wrong

@@ -25,6 +25,7 @@ const (
 // a user; causes that may not be shown are wrapped around it, never put in it.
 type Error struct {
 	Code    Code
+	Reason  Reason // for programs, where one field can be wrong in several ways (RequestReasons); else ""
 	Field   string // the field concerned, as a path such as "spec.tenants[1]"; "" for the whole request
 	Value   string // what was seen there
 	Message string // what is wrong, one sentence without a full stop

@@ -5,12 +5,16 @@ import (
 	"time"
 )
 
-// Routes is everything that an ingress node obeys, compiled by internal/plan
+// Routes is everything that a data-plane node obeys, compiled by internal/plan
 // from what is stored. A node that has it needs nothing else.
 type Routes struct {
 	Revision  int64                    `json:"revision"`  // grows with every change that matters to a node
 	Hosts     map[string]Host          `json:"hosts"`     // by server name, lower case
 	Endpoints map[string]EndpointGrant `json:"endpoints"` // by vpce-…
+
+	// The other way, from the vendor's workloads to the customers.
+	Connections map[string]ConnectionRoute `json:"connections,omitempty"` // by hostname, lower case
+	Workloads   map[string]Workload        `json:"workloads,omitempty"`   // by WorkloadKey
 }
 
 // Host is a server name and where it leads.

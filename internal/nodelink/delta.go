@@ -20,6 +20,12 @@ type Delta struct {
 	DropHosts     []string                         `json:"drop_hosts,omitempty"`
 	SetEndpoints  map[string]postern.EndpointGrant `json:"set_endpoints,omitempty"`
 	DropEndpoints []string                         `json:"drop_endpoints,omitempty"`
+
+	SetConnections  map[string]postern.ConnectionRoute `json:"set_connections,omitempty"`
+	DropConnections []string                           `json:"drop_connections,omitempty"`
+	SetWorkloads    map[string]postern.Workload        `json:"set_workloads,omitempty"`
+	DropWorkloads   []string                           `json:"drop_workloads,omitempty"`
+
 	// Sum is the checksum of the table that results: a node that got it wrong
 	// notices, and asks for a snapshot.
 	Sum string `json:"sum"`
@@ -30,6 +36,8 @@ func Diff(from, to postern.Routes) Delta {
 	d := Delta{From: from.Revision, To: to.Revision, Sum: Sum(to)}
 	d.SetHosts, d.DropHosts = diff(from.Hosts, to.Hosts)
 	d.SetEndpoints, d.DropEndpoints = diff(from.Endpoints, to.Endpoints)
+	d.SetConnections, d.DropConnections = diff(from.Connections, to.Connections)
+	d.SetWorkloads, d.DropWorkloads = diff(from.Workloads, to.Workloads)
 	return d
 }
 
@@ -51,7 +59,8 @@ func diff[V any](from, to map[string]V) (set map[string]V, drop []string) {
 
 // size is how many entries the delta has.
 func (d Delta) size() int {
-	return len(d.SetHosts) + len(d.DropHosts) + len(d.SetEndpoints) + len(d.DropEndpoints)
+	return len(d.SetHosts) + len(d.DropHosts) + len(d.SetEndpoints) + len(d.DropEndpoints) +
+		len(d.SetConnections) + len(d.DropConnections) + len(d.SetWorkloads) + len(d.DropWorkloads)
 }
 
 // Apply makes the table that the delta leads to; r stays as it is. A delta of
@@ -70,6 +79,12 @@ func (d Delta) Apply(r postern.Routes) (postern.Routes, error) {
 		return postern.Routes{}, err
 	}
 	if out.Endpoints, err = merge("endpoint", r.Endpoints, d.SetEndpoints, d.DropEndpoints); err != nil {
+		return postern.Routes{}, err
+	}
+	if out.Connections, err = merge("connection", r.Connections, d.SetConnections, d.DropConnections); err != nil {
+		return postern.Routes{}, err
+	}
+	if out.Workloads, err = merge("workload", r.Workloads, d.SetWorkloads, d.DropWorkloads); err != nil {
 		return postern.Routes{}, err
 	}
 	if Sum(out) != d.Sum {

@@ -21,11 +21,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var sameRoutes = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{})}
+var sameRoutes = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{})}
 
 // drawRoutes draws a table out of few names, so that tables have much in common.
 func drawRoutes(t *rapid.T, revision int64) postern.Routes {
-	r := postern.Routes{Revision: revision, Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}}
+	r := postern.Routes{
+		Revision: revision, Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{},
+		Connections: map[string]postern.ConnectionRoute{}, Workloads: map[string]postern.Workload{},
+	}
 	for i := range 5 {
 		if rapid.Bool().Draw(t, "host there") {
 			h := postern.Host{Organization: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "organization"), Public: rapid.Bool().Draw(t, "public")}
@@ -42,8 +45,30 @@ func drawRoutes(t *rapid.T, revision int64) postern.Routes {
 				Organization: "a", Region: "us-east-1", Hosts: rapid.SliceOfN(rapid.SampledFrom([]string{"x.example", "y.example"}), 0, 2).Draw(t, "hosts"),
 			}
 		}
+		if rapid.Bool().Draw(t, "connection there") {
+			r.Connections[fmt.Sprintf("trino%d.example.com", i)] = drawConnection(t, i)
+		}
+		if rapid.Bool().Draw(t, "workload there") {
+			r.Workloads[postern.WorkloadKey([]byte{byte(i)})] = postern.Workload{
+				Tenant: "a", Organization: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "workload of"),
+				ExpiresAt: time.Unix(int64(rapid.IntRange(100, 102).Draw(t, "expires")), 0).UTC(),
+			}
+		}
 	}
 	return r
+}
+
+func drawConnection(t *rapid.T, i int) postern.ConnectionRoute {
+	c := postern.ConnectionRoute{
+		ID: fmt.Sprintf("dc_%d", i), Tenant: "a", Organization: "a", Region: "us-east-1",
+		Ports: rapid.SampledFrom([][]uint16{{443}, {443, 8443}}).Draw(t, "ports"), Ready: rapid.Bool().Draw(t, "ready"),
+	}
+	if c.Ready {
+		c.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(rapid.IntRange(0, 1).Draw(t, "address"))})}
+	} else {
+		c.Reason, c.Message = postern.ReasonCertificateExpired, "expired; renew it"
+	}
+	return c
 }
 
 // overTheWire is what a node decodes of a value that was sent.
@@ -88,14 +113,15 @@ func TestSnapshotIsTheFoldOfDeltas(t *testing.T) {
 func TestDiffIsSmall(t *testing.T) {
 	from, to := table(1, "a", "b", "c"), table(2, "a", "c", "d")
 	d := nodelink.Diff(from, to)
-	if len(d.SetHosts) != 1 || !slices.Equal(d.DropHosts, []string{"b.example.com"}) || len(d.SetEndpoints) != 1 || len(d.DropEndpoints) != 1 {
+	if len(d.SetHosts) != 1 || !slices.Equal(d.DropHosts, []string{"b.example.com"}) || len(d.SetEndpoints) != 1 || len(d.DropEndpoints) != 1 ||
+		len(d.SetConnections) != 1 || !slices.Equal(d.DropConnections, []string{"trino.b.example.com"}) || len(d.SetWorkloads) != 1 || len(d.DropWorkloads) != 1 {
 		t.Errorf("%+v", d)
 	}
 }
 
 // A field that Diff does not know would never reach a node.
 func TestDiffKnowsEveryField(t *testing.T) {
-	known := []string{"Revision", "Hosts", "Endpoints"}
+	known := []string{"Revision", "Hosts", "Endpoints", "Connections", "Workloads"}
 	for f := range reflect.TypeFor[postern.Routes]().Fields() {
 		if !slices.Contains(known, f.Name) {
 			t.Errorf("postern.Routes has a field %s: teach it to Diff, Delta.Apply and this test", f.Name)
@@ -122,6 +148,14 @@ func TestApplyRefuses(t *testing.T) {
 		"drops what is not there": {from, func(d *nodelink.Delta) {
 			d.DropHosts = append(d.DropHosts, "zz.example.com")
 		}, `drops host "zz.example.com"`},
+		"drops a connection that is not there": {from, func(d *nodelink.Delta) {
+			d.DropConnections = append(d.DropConnections, "zz.example.com")
+		}, `drops connection "zz.example.com"`},
+		"drops a workload that is not there": {from, func(d *nodelink.Delta) {
+			d.DropWorkloads = append(d.DropWorkloads, "zz")
+		}, `drops workload "zz"`},
+		"loses a connection":             {from, func(d *nodelink.Delta) { d.SetConnections = nil }, "makes another table"},
+		"loses a workload's end":         {from, func(d *nodelink.Delta) { d.DropWorkloads = nil }, "makes another table"},
 		"loses a change":                 {from, func(d *nodelink.Delta) { d.SetHosts = nil }, "makes another table"},
 		"another table of that revision": {table(3, "a", "b", "z"), nil, "makes another table"},
 		"no sum":                         {from, func(d *nodelink.Delta) { d.Sum = "" }, "makes another table"},
@@ -204,13 +238,20 @@ func marshal(t *testing.T, v any) []byte {
 	return b
 }
 
-// table is a route table with a host and an endpoint for each tenant.
+// table is a route table with one entry of each kind for each tenant.
 func table(revision int64, tenants ...string) postern.Routes {
-	r := postern.Routes{Revision: revision, Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}}
+	r := postern.Routes{
+		Revision: revision, Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{},
+		Connections: map[string]postern.ConnectionRoute{}, Workloads: map[string]postern.Workload{},
+	}
 	for _, name := range tenants {
 		host := name + ".example.com"
 		r.Hosts[host] = postern.Host{Tenant: name, Organization: name, Public: true, Backends: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:443")}}
 		r.Endpoints[fmt.Sprintf("vpce-%08x", name)[:13]] = postern.EndpointGrant{Organization: name, Region: "us-east-1", Hosts: []string{host}}
+		r.Connections["trino."+host] = postern.ConnectionRoute{
+			ID: "dc_" + name, Tenant: name, Organization: name, Region: "us-east-1", Ports: []uint16{443}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Ready: true,
+		}
+		r.Workloads[postern.WorkloadKey([]byte(name))] = postern.Workload{Tenant: name, Organization: name}
 	}
 	return r
 }

@@ -39,11 +39,16 @@ func (h *Hub) Publish(r postern.Routes) {
 		return
 	}
 	if h.known {
-		h.remember(Diff(h.current, r), len(r.Hosts)+len(r.Endpoints))
+		h.remember(Diff(h.current, r), entries(r))
 	}
 	h.current, h.known = r, true
 	close(h.news)
 	h.news = make(chan struct{})
+}
+
+// entries is the size of a snapshot, as [Delta.size].
+func entries(r postern.Routes) int {
+	return len(r.Hosts) + len(r.Endpoints) + len(r.Connections) + len(r.Workloads)
 }
 
 // remember adds a delta, and forgets old ones: those past the bound, and those
