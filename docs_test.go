@@ -57,3 +57,9 @@ func TestDenialsAreDocumented(t *testing.T) {
 		t.Errorf("docs/denials.md and postern.Denials() differ (-code +document):\n%s", diff)
 	}
 }
+
+func TestRequestReasonsAreDocumented(t *testing.T) {
+	if diff := cmp.Diff(slices.Sorted(slices.Values(texts(postern.RequestReasons()))), slices.Sorted(slices.Values(documented(t, "docs/outbound.md")))); diff != "" {
+		t.Errorf("docs/outbound.md and postern.RequestReasons() differ (-code +document):\n%s", diff)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -163,16 +164,24 @@ func (r NodeReport) Validate() error {
 	return es.Err()
 }
 
-// The listeners of an ingress.
+// The listeners of an ingress and of an egress.
 const (
 	ListenerPrivate = "private"
 	ListenerPublic  = "public"
+
+	ListenerConnect     = "connect"     // an HTTP proxy
+	ListenerTransparent = "transparent" // bound to one tenant
 )
+
+// Listeners lists every kind of listener.
+func Listeners() []string {
+	return []string{ListenerPrivate, ListenerPublic, ListenerConnect, ListenerTransparent}
+}
 
 func (a ArrivalCount) check(at string, es *Errors) {
 	es.Add(CheckRegionName(at+".region", a.Region))
-	if a.Listener != ListenerPrivate && a.Listener != ListenerPublic {
-		es.Add(Invalid(at+".listener", a.Listener, "no such listener", `use "private" or "public"`))
+	if !slices.Contains(Listeners(), a.Listener) {
+		es.Add(Invalid(at+".listener", a.Listener, "no such listener", "use one of "+strings.Join(Listeners(), ", ")))
 	}
 	if a.EndpointID != "" {
 		es.Add(CheckVPCEndpointID(at+".vpc_endpoint_id", a.EndpointID))

@@ -61,6 +61,15 @@ const (
 	DenyHelloTimeout    Denial = "hello_timeout"       // the hello did not arrive in time
 	DenyBackendDown     Denial = "backend_unreachable" // admitted, but no backend answered
 	DenyOverload        Denial = "overload"            // the node is at its connection limit
+
+	// Of an egress only.
+	DenyBadRequest      Denial = "bad_request"          // to a proxy: no CONNECT, or a malformed one
+	DenyNoCredential    Denial = "no_credential"        // no token and no certificate
+	DenyUnknownWorkload Denial = "unknown_workload"     // a credential of nobody, or one that expired
+	DenyNameMismatch    Denial = "server_name_mismatch" // the hello names another host than the request
+	DenyWrongPort       Denial = "wrong_port"           // no port of the connection
+	DenyNotReady        Denial = "not_ready"            // the connection is not ready; its conditions say why
+	DenyForbiddenTarget Denial = "forbidden_target"     // an address that no connection leads to
 )
 
 // Denials lists every denial.
@@ -69,16 +78,17 @@ func Denials() []Denial {
 		DenyUntrustedSource, DenyBadProxyHeader, DenyNoEndpoint, DenyUnknownEndpoint, DenyWrongRegion,
 		DenyNotTLS, DenyBadHello, DenyNoServerName, DenyUnknownHost, DenyNotAuthorized, DenyNotPublic,
 		DenyHelloTimeout, DenyBackendDown, DenyOverload,
+		DenyBadRequest, DenyNoCredential, DenyUnknownWorkload, DenyNameMismatch, DenyWrongPort, DenyNotReady, DenyForbiddenTarget,
 	}
 }
 
 // ArrivalCount is how often connections of one kind arrived at a node, as
 // nodes report it: aggregated and bounded, never one by one.
 type ArrivalCount struct {
-	Region       string // of the ingress
-	Listener     string // "private" or "public"
+	Region       string // of the ingress or egress
+	Listener     string // "private" or "public"; of an egress "connect" or "transparent"
 	EndpointID   string // private listener
-	Source       string // client address; public listener
+	Source       string // client address; not of the private listener
 	ServerName   string // SNI
 	Denial       Denial // "": admitted
 	Organization string // of the endpoint, else of the host; "" when neither is known

@@ -169,6 +169,7 @@ func TestListsAreClosedAndUnique(t *testing.T) {
 		}
 	}
 	unique("Reasons", texts(postern.Reasons()))
+	unique("RequestReasons", texts(postern.RequestReasons()))
 	unique("Denials", texts(postern.Denials()))
 	unique("Roles", texts(postern.Roles()))
 	unique("EndpointStates", texts(postern.EndpointStates()))

@@ -64,9 +64,9 @@ type NodeReport struct {
 type Arrival struct {
 	_             struct{}  `json:"-" additionalProperties:"true"` // read by the API's framework
 	Region        string    `json:"region"`
-	Listener      string    `json:"listener" enum:"private,public"`
+	Listener      string    `json:"listener" enum:"private,public,connect,transparent"`
 	VPCEndpointID string    `json:"vpc_endpoint_id,omitempty"`
-	Source        string    `json:"source,omitempty" doc:"Client address; public listener only"`
+	Source        string    `json:"source,omitempty" doc:"Client address; not of the private listener"`
 	ServerName    string    `json:"server_name,omitempty"`
 	Reason        string    `json:"reason,omitempty" doc:"Why it was refused; left out: it was admitted"`
 	Organization  string    `json:"organization,omitempty"`

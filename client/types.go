@@ -163,10 +163,10 @@ type Action struct {
 
 // Denial is refused connections of one kind, counted.
 type Denial struct {
-	Listener      string    `json:"listener" enum:"private,public"`
+	Listener      string    `json:"listener" enum:"private,public,connect,transparent"`
 	Region        string    `json:"region"`
 	VPCEndpointID string    `json:"vpc_endpoint_id,omitempty"`
-	Source        string    `json:"source,omitempty" doc:"Client address, for the public listener"`
+	Source        string    `json:"source,omitempty" doc:"Client address; not of the private listener"`
 	ServerName    string    `json:"server_name,omitempty"`
 	Reason        string    `json:"reason"`
 	Count         int64     `json:"count"`

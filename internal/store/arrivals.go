@@ -16,7 +16,10 @@ import (
 const (
 	maxAdmittedPrivate = 20_000 // those that were not seen for longest go
 	maxAdmittedPublic  = 15_000
-	maxRefused         = 15_000 // on organizations' accounts, in all
+	// maxAdmittedOutbound bounds each listener of an egress: a row for each
+	// workload and hostname.
+	maxAdmittedOutbound = 10_000
+	maxRefused          = 15_000 // on organizations' accounts, in all
 	// maxRefusedEach bounds one organization's refusals at one listener. What
 	// exceeds it is folded into a row for each region, endpoint and reason.
 	maxRefusedEach = 2_000
@@ -280,6 +283,8 @@ func (w *arrivals) trim() error {
 	}{
 		{`reason = '' AND listener = ?`, postern.ListenerPrivate, w.rows[kind{listener: postern.ListenerPrivate}] - maxAdmittedPrivate},
 		{`reason = '' AND listener = ?`, postern.ListenerPublic, w.rows[kind{listener: postern.ListenerPublic}] - maxAdmittedPublic},
+		{`reason = '' AND listener = ?`, postern.ListenerConnect, w.rows[kind{listener: postern.ListenerConnect}] - maxAdmittedOutbound},
+		{`reason = '' AND listener = ?`, postern.ListenerTransparent, w.rows[kind{listener: postern.ListenerTransparent}] - maxAdmittedOutbound},
 		{chosen + ` AND organization <> ?`, "", refused - maxRefused},
 		{chosen + ` AND organization = ?`, "", w.rows[kind{refused: true}] - maxRefusedNobody},
 	} {

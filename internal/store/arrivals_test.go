@@ -156,6 +156,8 @@ func TestArrivalsAreCut(t *testing.T) {
 	}{
 		{"admitted privately", "private", "", "globex", 1, 20_000},
 		{"admitted publicly", "public", "", "globex", 1, 15_000},
+		{"workloads by a proxy", "connect", "", "globex", 1, 10_000},
+		{"workloads by a tenant's listener", "transparent", "", "globex", 1, 10_000},
 		{"organizations' refusals", "private", "not_authorized", "globex", 10, 15_000},
 		{"nobody's refusals", "public", "unknown_host", "", 1, 2000},
 	} {

@@ -9,7 +9,9 @@ func Project() Rules {
 
 func projectRooms() []Room {
 	rooms := []Room{
-		{Path: own(""), Job: "the domain: types, rules, typed errors"},
+		{Path: own(""), Job: "the domain: types, rules, typed errors", Uses: []Use{
+			{"golang.org/x/net/publicsuffix", "which hostnames a publicly trusted certificate is possible for"},
+		}},
 		{Path: own("client"), Job: "the Go client; owns the wire types of the API", Uses: []Use{domain}},
 		{Path: own("client/accountproof"), Job: "signs the proof that an organization holds an AWS account", Uses: []Use{
 			domain, wire, sdk,
