@@ -64,7 +64,7 @@ const (
 
 	// Of an egress only.
 	DenyBadRequest      Denial = "bad_request"          // to a proxy: no CONNECT, or a malformed one
-	DenyNoCredential    Denial = "no_credential"        // no token and no certificate
+	DenyAnonymous       Denial = "anonymous_workload"   // no token and no certificate
 	DenyUnknownWorkload Denial = "unknown_workload"     // a credential of nobody, or one that expired
 	DenyNameMismatch    Denial = "server_name_mismatch" // the hello names another host than the request
 	DenyWrongPort       Denial = "wrong_port"           // no port of the connection
@@ -78,7 +78,7 @@ func Denials() []Denial {
 		DenyUntrustedSource, DenyBadProxyHeader, DenyNoEndpoint, DenyUnknownEndpoint, DenyWrongRegion,
 		DenyNotTLS, DenyBadHello, DenyNoServerName, DenyUnknownHost, DenyNotAuthorized, DenyNotPublic,
 		DenyHelloTimeout, DenyBackendDown, DenyOverload,
-		DenyBadRequest, DenyNoCredential, DenyUnknownWorkload, DenyNameMismatch, DenyWrongPort, DenyNotReady, DenyForbiddenTarget,
+		DenyBadRequest, DenyAnonymous, DenyUnknownWorkload, DenyNameMismatch, DenyWrongPort, DenyNotReady, DenyForbiddenTarget,
 	}
 }
 

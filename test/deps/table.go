@@ -56,6 +56,10 @@ func dataPlaneRooms() []Room {
 			domain, meter,
 			{"github.com/miekg/dns", "messages and listeners"},
 		}},
+		{Path: own("internal/certcheck"), Job: "whether a customer's cluster is reached through an endpoint, with a certificate that counts", Uses: []Use{
+			domain,
+			{"golang.org/x/crypto/x509roots/fallback/bundle", "Mozilla's authorities with their constraints: what publicly trusted means"},
+		}},
 		{Path: own("internal/isolation"), Job: "asks backends for another host than the one admitted", Uses: []Use{
 			domain,
 			{own("internal/proxyproto"), "the header that ingress would send"},
@@ -167,7 +171,7 @@ func projectFences() []Fence {
 			Why:   "a node serves what it last knew with the control plane gone, and cannot reach past its routes",
 		},
 		{
-			From:  owns("internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish"),
+			From:  owns("internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish", "internal/certcheck"),
 			Never: owns("internal/store", "internal/plan", "internal/api", "internal/aws", "internal/control", "internal/localaws", "internal/cli"),
 			Why:   "what a node runs, or a customer's resolver asks, has no way to the state or the cloud",
 		},
