@@ -13,6 +13,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/relay"
+	"github.com/postern-net/postern/internal/sighting"
 )
 
 // The names of the listeners in the log, the metrics and the report.
@@ -58,7 +59,7 @@ type Ingress struct {
 	public  Engine
 	access  *accessLog
 	metrics *metrics
-	report  *report
+	seen    *sighting.Tally
 
 	applying sync.Mutex // one table after the other
 	table    atomic.Pointer[table]
@@ -78,7 +79,7 @@ func New(c Config) (*Ingress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingress: register metrics: %w", err)
 	}
-	in := &Ingress{region: c.Region, private: c.Engine, public: c.PublicEngine, access: newAccessLog(c.Logger, c.LogRate, m.omitted), metrics: m, report: newReport()}
+	in := &Ingress{region: c.Region, private: c.Engine, public: c.PublicEngine, access: newAccessLog(c.Logger, c.LogRate, m.omitted), metrics: m, seen: sighting.New()}
 	if in.public == nil {
 		in.public = in.private
 	}
@@ -177,9 +178,3 @@ func (in *Ingress) ServePublic(ln relay.Acceptor) error {
 func (in *Ingress) ServePublicProxied(ln relay.Acceptor, sources []netip.Prefix) error {
 	return in.public.Serve(relay.Listener{Acceptor: ln, Name: Public, ProxyProtocol: true, Sources: sources}, in.MatchPublic, in)
 }
-
-// Report is what was seen since the last [Ingress.Drain].
-func (in *Ingress) Report() Report { return in.report.snapshot(false) }
-
-// Drain returns the report and starts a new one.
-func (in *Ingress) Drain() Report { return in.report.snapshot(true) }

@@ -6,7 +6,7 @@ import (
 
 // Probed counts a health check or a connection that asked for nothing.
 func (in *Ingress) Probed(a *relay.Arrival) {
-	in.report.probe()
+	in.seen.Probe()
 	in.metrics.of(a).probes.Inc()
 }
 
@@ -17,7 +17,7 @@ func (in *Ingress) Refused(a *relay.Arrival, v relay.Verdict) {
 	if v.Organization == "" {
 		v.Organization = in.owner(a.Proxy.VPCEndpointID)
 	}
-	in.report.add(a, v.Organization, v.Deny)
+	in.seen.Add(keyOf(a, v.Organization, v.Deny), a.At)
 	m := in.metrics.of(a)
 	m.refused.Inc()
 	m.denials[v.Deny].Inc()
@@ -39,7 +39,7 @@ func (in *Ingress) owner(endpoint string) string {
 
 // Opened counts and logs an admitted connection.
 func (in *Ingress) Opened(a *relay.Arrival, v relay.Verdict) {
-	in.report.opened(a, v.Organization)
+	in.sightOpened(a, v.Organization)
 	m := in.metrics.of(a)
 	m.admitted.Inc()
 	m.open.Inc()
@@ -48,7 +48,7 @@ func (in *Ingress) Opened(a *relay.Arrival, v relay.Verdict) {
 
 // Closed counts and logs the end of an admitted connection.
 func (in *Ingress) Closed(a *relay.Arrival, v relay.Verdict, s relay.Stats) {
-	in.report.closed(a, v.Organization)
+	in.sightClosed(a, v.Organization)
 	m := in.metrics.of(a)
 	m.open.Dec()
 	m.up.Add(float64(s.Up))

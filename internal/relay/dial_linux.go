@@ -75,9 +75,9 @@ func (l *loop) dialNext(c *conn) {
 	for a.next < len(a.verdict.Backends) {
 		to := a.verdict.Backends[a.next]
 		a.next++
-		fd, errno := sysDial(to)
+		fd, errno := sysDial(l.engine.config.Source, to)
 		if exhausted(errno) && l.evict() {
-			fd, errno = sysDial(to)
+			fd, errno = sysDial(l.engine.config.Source, to)
 		}
 		if exhausted(errno) && l.awaitDescriptor(c, errno) {
 			return

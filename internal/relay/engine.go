@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"time"
 )
@@ -57,6 +58,9 @@ type Config struct {
 	HelloTimeout time.Duration
 	// DialTimeout bounds the connecting to one backend. Default: 3 s.
 	DialTimeout time.Duration
+	// Source is the local address of connections to backends, IPv4. Default:
+	// the one that the routing table gives.
+	Source netip.Addr
 	// IdleTimeout resets a connection on which nothing moves, either way; a
 	// side that takes less than a buffer of 36 KB in that time counts as not
 	// moving. Default: 350 s, which is that of an AWS Network Load Balancer.

@@ -117,7 +117,7 @@ func (e *goroutines) recheck() {
 
 func (s *session) stillAdmitted(before *Verdict) bool {
 	now := s.match(&s.arrival)
-	return now.Deny == "" && bytes.Equal(now.Prologue, before.Prologue)
+	return now.Deny == "" && bytes.Equal(now.Prologue, before.Prologue) && now.keeps(s.address)
 }
 
 func (e *goroutines) snapshot() []*session {

@@ -3,6 +3,7 @@ package relay
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/postern-net/postern"
@@ -74,7 +75,15 @@ type Verdict struct {
 	Cause        error            // what the bytes or the backends did, for the log; nil when Deny says all
 	Organization string           // on whose account; "" while unknown
 	Backends     []netip.AddrPort // tried in this order
-	Prologue     []byte           // sent to the backend ahead of the client's bytes
+	// Pinned cuts the connection on a Recheck from when on its backend is none
+	// of Backends any more.
+	Pinned   bool
+	Prologue []byte // sent to the backend ahead of the client's bytes
+}
+
+// keeps tells whether a connection may stay with its backend.
+func (v *Verdict) keeps(backend netip.AddrPort) bool {
+	return !v.Pinned || slices.Contains(v.Backends, backend)
 }
 
 // Match judges an arrival. It must not block, must not keep or change the

@@ -108,5 +108,5 @@ func (l *loop) stillAdmitted(c *conn) bool {
 	var to netip.AddrPort
 	l.unpack(c, &l.arrival, &organization, &to)
 	now := c.served.match(&l.arrival)
-	return now.Deny == "" && maphash.Bytes(l.engine.seed, now.Prologue) == binary.LittleEndian.Uint64([]byte(c.record[:prologueHash]))
+	return now.Deny == "" && now.keeps(to) && maphash.Bytes(l.engine.seed, now.Prologue) == binary.LittleEndian.Uint64([]byte(c.record[:prologueHash]))
 }

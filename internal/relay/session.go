@@ -27,6 +27,7 @@ type session struct {
 	client *net.TCPConn
 	place  place
 
+	address  netip.AddrPort          // of the backend; set before admitted is
 	admitted atomic.Pointer[Verdict] // set when the backend is connected
 	active   atomic.Int64            // goroutines.now of the last byte that moved
 
@@ -58,6 +59,7 @@ func (s *session) run() {
 		}
 		return
 	}
+	s.address = address
 	up := int64(len(hello))
 	b.free()
 	s.active.Store(s.engine.now())
@@ -160,7 +162,7 @@ func (s *session) connect(v *Verdict, hello []byte) (netip.AddrPort, error) {
 func (s *session) dial(address netip.AddrPort, first []byte) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(s.engine.ctx, s.engine.config.DialTimeout)
 	defer cancel()
-	conn, err := s.engine.dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, address)
+	conn, err := s.engine.dialer.DialTCP(ctx, "tcp", source(s.engine.config.Source), address)
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +179,15 @@ func (s *session) dial(address netip.AddrPort, first []byte) (*net.TCPConn, erro
 		return nil, err
 	}
 	return conn, nil
+}
+
+// source is an address to bind to, with any port; the zero address binds to
+// none.
+func source(a netip.Addr) netip.AddrPort {
+	if !a.IsValid() {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a, 0)
 }
 
 // cut resets both sides. The first reason is the one that is reported.

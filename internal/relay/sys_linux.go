@@ -95,8 +95,9 @@ func swap(port uint16) uint16 {
 	return uint16(b[0])<<8 | uint16(b[1])
 }
 
-// sysDial makes a socket that is connecting; EINPROGRESS is no error.
-func sysDial(to netip.AddrPort) (int32, syscall.Errno) {
+// sysDial makes a socket that is connecting, from an IPv4 address unless that is
+// the zero one; EINPROGRESS is no error.
+func sysDial(from netip.Addr, to netip.AddrPort) (int32, syscall.Errno) {
 	family := unix.AF_INET
 	if to.Addr().Is6() && !to.Addr().Is4In6() {
 		family = unix.AF_INET6
@@ -109,6 +110,15 @@ func sysDial(to netip.AddrPort) (int32, syscall.Errno) {
 	sysSet(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	// The acknowledgement of the handshake rides on the first bytes.
 	sysSet(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	if from.Is4() && family == unix.AF_INET {
+		// The port is chosen when it is known where to, so that one serves many.
+		sysSet(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: from.As4()}
+		if _, _, e := syscall.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa)); e != 0 {
+			sysClose(fd)
+			return -1, e
+		}
+	}
 	if family == unix.AF_INET {
 		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: swap(to.Port()), Addr: to.Addr().Unmap().As4()}
 		_, _, e = syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))

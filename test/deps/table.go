@@ -44,11 +44,13 @@ func dataPlaneRooms() []Room {
 			{own("internal/clienthello"), "the server name in it"},
 			{"golang.org/x/sys", "epoll and splice on Linux"},
 		}},
+		{Path: own("internal/sighting"), Job: "counts who arrived, within bounds", Uses: []Use{domain}},
 		{Path: own("internal/ingress"), Job: "matches endpoints and server names to routes", Uses: []Use{
 			domain,
 			{own("internal/proxyproto"), "what goes ahead to the backend"},
 			{own("internal/clienthello"), "the server name of an arrival"},
 			{own("internal/relay"), "the engine that asks it"},
+			{own("internal/sighting"), "its report"},
 			meter,
 		}},
 		{Path: own("internal/nodelink"), Job: "route tables down to the nodes, what they saw up", Uses: []Use{domain, wire}},
@@ -158,7 +160,7 @@ func testLibraries() []Use {
 }
 
 func projectFences() []Fence {
-	dataPlane := owns("internal/proxyproto", "internal/clienthello", "internal/relay", "internal/ingress")
+	dataPlane := owns("internal/proxyproto", "internal/clienthello", "internal/relay", "internal/sighting", "internal/ingress")
 	return []Fence{
 		{
 			From:  owns(""),
