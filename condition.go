@@ -81,7 +81,7 @@ func Reasons() []Reason {
 		ReasonBytesPass, ReasonNotReady, ReasonNoTenant,
 		ReasonPublished, ReasonNotPublished, ReasonSeen, ReasonNotSeen, ReasonNobody, ReasonAcknowledged, ReasonStillPublic,
 		ReasonInStep, ReasonWaitsForNodes,
-	}, findingReasons()...)
+	}, append(connectionReasons(), findingReasons()...)...)
 }
 
 // Condition is one observed fact about an object. Message says what is wrong

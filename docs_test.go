@@ -44,6 +44,7 @@ func TestConditionsAreDocumented(t *testing.T) {
 	}
 	for _, c := range []postern.ConditionType{
 		postern.AccountProven, postern.Approved, postern.Connected, postern.Ready,
+		postern.HostnameProven, postern.ServiceAuthorized, postern.ServiceSuitable, postern.Verified,
 		postern.DNSPublished, postern.PrivateTraffic, postern.PublicClients, postern.NodesAcknowledged,
 	} {
 		if !strings.Contains(string(b), "\n## "+string(c)+"\n") {

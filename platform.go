@@ -94,6 +94,9 @@ type Integration struct {
 type Outbound struct {
 	Regions   []string `yaml:"regions,omitempty" json:"regions,omitempty"`
 	Principal string   `yaml:"principal_arn,omitempty" json:"principal_arn,omitempty"` // the ARN that customers authorize
+	// Networks are where the endpoints of data connections are made. A region
+	// without one takes no request.
+	Networks []OutboundNetwork `yaml:"networks,omitempty" json:"-"`
 }
 
 // Validate reports every problem of the platform at once. Fields are paths of
@@ -131,6 +134,7 @@ func (p *Platform) Validate() error {
 	} else if len(p.Outbound.Regions) > 0 {
 		es.Add(Invalid("outbound.principal_arn", "", "missing", "name the principal that customers authorize on their endpoint services"))
 	}
+	p.validateNetworks(&es)
 	return es.Err()
 }
 

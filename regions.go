@@ -55,22 +55,23 @@ func (p *Platform) unsupportedRegion(field, region string) *Error {
 
 // Nearest is the platform's region at the least great-circle distance from an
 // AWS region, or "" when the table below does not know that region.
-func (p *Platform) Nearest(region string) string {
+func (p *Platform) Nearest(region string) string { return nearest(region, p.RegionIDs()) }
+
+// nearest is the one of some regions at the least distance from a region.
+func nearest(region string, ids []string) string {
 	from, ok := regionSites[region]
 	if !ok {
 		return ""
 	}
-	best, ids := math.Inf(1), p.RegionIDs()
-	nearest := ""
-	slices.SortStableFunc(ids, cmp.Compare[string])
-	for _, id := range ids {
+	best, found := math.Inf(1), ""
+	for _, id := range slices.SortedFunc(slices.Values(ids), cmp.Compare[string]) {
 		if to, ok := regionSites[id]; ok {
 			if d := distance(from, to); d < best {
-				best, nearest = d, id
+				best, found = d, id
 			}
 		}
 	}
-	return nearest
+	return found
 }
 
 // site is a latitude and a longitude in degrees, to about a hundred kilometres:

@@ -17,8 +17,8 @@ const (
 
 // RequestReasons lists every reason that an [Error] can have.
 func RequestReasons() []Reason {
-	return []Reason{
+	return append([]Reason{
 		ReasonNotAHostname, ReasonIPLiteral, ReasonWildcard, ReasonTrailingDot, ReasonPrivateTLD, ReasonSpecialUseDomain,
 		ReasonUnknownTLD, ReasonPublicSuffix, ReasonForbiddenTarget,
-	}
+	}, connectionRequestReasons()...)
 }
