@@ -101,8 +101,9 @@ func (t *Tx) CreateTenant(v postern.Tenant) (postern.Tenant, error) {
 	return v, err
 }
 
-// DeleteTenant deletes one that no endpoint was claimed for by name: deleting
-// the name from such a claim could widen it to all tenants.
+// DeleteTenant deletes one that no endpoint was claimed for by name, since
+// deleting the name from such a claim could widen it to all tenants, and that
+// has no data connection. Its workloads' tokens end.
 func (t *Tx) DeleteTenant(v postern.Tenant) error {
 	named, err := list(t, func(r row) (id string, err error) { return id, r.Scan(&id) },
 		`SELECT endpoint FROM endpoint_tenants WHERE tenant = ? ORDER BY endpoint`, v.Name)
@@ -114,6 +115,19 @@ func (t *Tx) DeleteTenant(v postern.Tenant) error {
 			Code: postern.CodeConflict, Message: "endpoint " + named[0] + " was claimed for this tenant by name",
 			Fix: "remove the endpoint, or claim it anew without the tenant, first",
 		}
+	}
+	connections, err := t.ListConnections(ConnectionFilter{Tenant: v.Name}, Page{Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(connections) > 0 {
+		return &postern.Error{
+			Code: postern.CodeConflict, Message: "the tenant has data connection " + connections[0].ID,
+			Fix: "delete the tenant's data connections first, and wait until they are gone",
+		}
+	}
+	if _, err := t.exec(`DELETE FROM tokens WHERE tenant = ?`, v.Name); err != nil {
+		return err
 	}
 	n, err := t.exec(`DELETE FROM tenants WHERE name = ? AND resource_version = ?`, v.Name, v.ResourceVersion)
 	if err := changed(n, err, "tenant", v.Name); err != nil {

@@ -32,11 +32,11 @@ func (t *Tx) ListEvents(organization string, after int64, limit int) ([]postern.
 		after, organization, organization, limit)
 }
 
-const tokenColumns = `id, name, role, organization, expires_at, created_at` //nolint:gosec // names of columns, not a credential
+const tokenColumns = `id, name, role, organization, tenant, expires_at, created_at` //nolint:gosec // names of columns, not a credential
 
 func scanToken(r row) (v postern.Token, err error) {
 	var expires, created int64
-	err = r.Scan(&v.ID, &v.Name, &v.Role, &v.Organization, &expires, &created)
+	err = r.Scan(&v.ID, &v.Name, &v.Role, &v.Organization, &v.Tenant, &expires, &created)
 	v.ExpiresAt, v.CreatedAt = timeOf(expires), timeOf(created)
 	return v, err
 }
@@ -58,11 +58,19 @@ func (t *Tx) ListTokens(p Page) ([]postern.Token, error) {
 	return list(t, scanToken, `SELECT `+tokenColumns+` FROM tokens WHERE id > ? AND revoked_at = 0 ORDER BY id LIMIT ?`, p.After, p.limit())
 }
 
+// ListWorkloadTokens lists those of workloads; organization and tenant "" list
+// everybody's.
+func (t *Tx) ListWorkloadTokens(organization, tenant string, p Page) ([]postern.Token, error) {
+	return list(t, scanToken, `SELECT `+tokenColumns+` FROM tokens WHERE id > ? AND revoked_at = 0 AND role = ?
+		AND (? = '' OR organization = ?) AND (? = '' OR tenant = ?) ORDER BY id LIMIT ?`,
+		p.After, postern.RoleWorkload, organization, organization, tenant, tenant, p.limit())
+}
+
 // CreateToken adds one. A hash that is there already, revoked or not, changes
 // nothing and answers false.
 func (t *Tx) CreateToken(v postern.Token, hash []byte) (bool, error) {
-	n, err := t.exec(`INSERT INTO tokens (`+tokenColumns+`, secret_hash, revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING`,
-		v.ID, v.Name, v.Role, v.Organization, micros(v.ExpiresAt), micros(v.CreatedAt), hash)
+	n, err := t.exec(`INSERT INTO tokens (`+tokenColumns+`, secret_hash, revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING`,
+		v.ID, v.Name, v.Role, v.Organization, v.Tenant, micros(v.ExpiresAt), micros(v.CreatedAt), hash)
 	return n > 0, err
 }
 
