@@ -18,6 +18,10 @@ type Desired struct {
 	Cutovers  []postern.Cutover // the current one of each tenant that has one
 	// Principals are what Postern put on the allow-lists.
 	Principals []postern.AddedPrincipal
+	// Connections are the data connections, and Workloads who may use them, by
+	// the hash of their credential.
+	Connections []postern.DataConnection
+	Workloads   map[string]postern.Workload
 }
 
 // Observed is what one look at the cloud found.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/postern-net/postern"
@@ -18,6 +19,17 @@ func Compile(p *postern.Platform, d Desired) postern.Routes {
 		if g, ok := CompileGrant(p, e, d.Tenants, d.Accounts); ok {
 			r.Endpoints[e.ID] = g
 		}
+	}
+	for _, c := range d.Connections {
+		if hostname, route, ok := CompileConnection(c, d.Accounts); ok {
+			if r.Connections == nil {
+				r.Connections = map[string]postern.ConnectionRoute{}
+			}
+			r.Connections[hostname] = route
+		}
+	}
+	if len(d.Workloads) > 0 {
+		r.Workloads = maps.Clone(d.Workloads)
 	}
 	return r
 }

@@ -162,8 +162,9 @@ func (t *Tx) ListRemovedConnections() ([]postern.RemovedConnection, error) {
 }
 
 // ListWorkloads lists whom the tokens of workloads stand for, by
-// [postern.WorkloadKey]: those that were not revoked and have not ended.
-func (t *Tx) ListWorkloads(now time.Time) (map[string]postern.Workload, error) {
+// [postern.WorkloadKey]: those that were not revoked. One that has ended is in
+// it until it is dropped; it says when it ended.
+func (t *Tx) ListWorkloads() (map[string]postern.Workload, error) {
 	type entry struct {
 		key string
 		w   postern.Workload
@@ -173,8 +174,7 @@ func (t *Tx) ListWorkloads(now time.Time) (map[string]postern.Workload, error) {
 		err = r.Scan(&e.key, &e.w.Tenant, &e.w.Organization, &expires)
 		e.w.ExpiresAt = timeOf(expires)
 		return e, err
-	}, `SELECT lower(hex(secret_hash)), tenant, organization, expires_at FROM tokens
-		WHERE role = ? AND revoked_at = 0 AND (expires_at = 0 OR expires_at > ?)`, postern.RoleWorkload, micros(now))
+	}, `SELECT lower(hex(secret_hash)), tenant, organization, expires_at FROM tokens WHERE role = ? AND revoked_at = 0`, postern.RoleWorkload)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -183,4 +183,12 @@ func (t *Tx) ListWorkloads(now time.Time) (map[string]postern.Workload, error) {
 		out[e.key] = e.w
 	}
 	return out, nil
+}
+
+// DropWorkloadTokens deletes the tokens of workloads that ended, or were
+// revoked, before a time.
+func (t *Tx) DropWorkloadTokens(before time.Time) error {
+	at := micros(before)
+	_, err := t.exec(`DELETE FROM tokens WHERE role = ? AND ((expires_at > 0 AND expires_at < ?) OR (revoked_at > 0 AND revoked_at < ?))`, postern.RoleWorkload, at, at)
+	return err
 }

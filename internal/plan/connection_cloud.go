@@ -1,0 +1,309 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/postern-net/postern"
+)
+
+// endpoint is the connection's own among those that carry its tag: the one that
+// is known, or else the oldest that AWS has not deleted. One to another service
+// is none of its.
+func (v ConnectionView) endpoint(c postern.DataConnection) (postern.OutboundEndpoint, bool) {
+	if v.Cloud == nil {
+		return postern.OutboundEndpoint{}, false
+	}
+	var own []postern.OutboundEndpoint
+	for _, e := range v.Cloud.Endpoints {
+		if e.ID == c.EndpointID {
+			return e, true
+		}
+		if e.ServiceName == c.Service.Name && !going(e.State) {
+			own = append(own, e)
+		}
+	}
+	if c.EndpointID != "" || len(own) == 0 {
+		return postern.OutboundEndpoint{}, false
+	}
+	return slices.MinFunc(own, func(a, b postern.OutboundEndpoint) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	}), true
+}
+
+// going tells whether AWS is deleting an endpoint, or has.
+func going(s postern.ConnectionState) bool {
+	return s == postern.ConnectionDeleting || s == postern.ConnectionDeleted
+}
+
+// group is the connection's own security group.
+func (v ConnectionView) group(c postern.DataConnection) (postern.OutboundGroup, bool) {
+	if v.Cloud == nil || len(v.Cloud.Groups) == 0 {
+		return postern.OutboundGroup{}, false
+	}
+	for _, g := range v.Cloud.Groups {
+		if g.ID == c.SecurityGroupID {
+			return g, true
+		}
+	}
+	return slices.MinFunc(v.Cloud.Groups, func(a, b postern.OutboundGroup) int { return cmp.Compare(a.ID, b.ID) }), true
+}
+
+// adopt copies what AWS lists; what is not listed keeps what was known of it,
+// and since when it is missing.
+func (v ConnectionView) adopt(c *postern.DataConnection) {
+	if v.Cloud == nil {
+		return
+	}
+	if g, ok := v.group(*c); ok {
+		c.SecurityGroupID = g.ID
+	}
+	e, ok := v.endpoint(*c)
+	switch {
+	case ok:
+		c.MissingSince, c.EndpointID = time.Time{}, e.ID
+		if len(e.DNSNames) > 0 {
+			c.DNSNames = slices.Clone(e.DNSNames)
+		}
+		if len(e.Addresses) > 0 {
+			c.Addresses = slices.Clone(e.Addresses)
+		}
+	case c.EndpointID != "" && c.MissingSince.IsZero():
+		c.MissingSince = v.Now
+	}
+}
+
+// connected says what AWS says of the endpoint.
+func (v ConnectionView) connected(c *postern.DataConnection) postern.Condition {
+	out := postern.Condition{Type: postern.Connected, Status: postern.False}
+	e, ok := v.endpoint(*c)
+	if !ok {
+		return v.absent(*c)
+	}
+	const anew = "; delete the data connection and request it anew"
+	switch e.State {
+	case postern.ConnectionPendingAcceptance:
+		out.Reason = postern.ReasonWaitsForAcceptance
+		out.Message = "accept endpoint " + e.ID + " on the service (aws ec2 accept-vpc-endpoint-connections --service-id " + c.Service.ID + " --vpc-endpoint-ids " + e.ID + ")"
+	case postern.ConnectionPending:
+		out.Reason, out.Message = postern.ReasonConnecting, "accepted; AWS is connecting it, which takes a minute or two"
+	case postern.ConnectionAvailable:
+		out.Status, out.Reason, out.Message = postern.True, postern.ReasonAvailable, "AWS carries its traffic"
+	case postern.ConnectionDeleting, postern.ConnectionDeleted:
+		out.Reason, out.Message = postern.ReasonDeleted, "its endpoint was deleted in the platform's AWS account"+anew
+	case postern.ConnectionRejected:
+		out.Reason, out.Message = postern.ReasonRejected, "the endpoint was rejected on the service"+anew
+	case postern.ConnectionExpired:
+		out.Reason, out.Message = postern.ReasonExpired, "AWS gave up on the endpoint because it was not accepted in time"+anew
+	case postern.ConnectionFailed:
+		out.Reason, out.Message = postern.ReasonFailed, "AWS could not make the endpoint"+said(e.Failure)+anew
+	default:
+		out.Status, out.Reason = postern.Unknown, postern.ReasonNotObserved
+		out.Message = "AWS reports the state " + string(e.State) + ", which Postern does not know"
+	}
+	return out
+}
+
+func said(failure string) string {
+	if failure == "" {
+		return ""
+	}
+	return " (it says: " + failure + ")"
+}
+
+// absent is about a connection of which AWS lists no endpoint.
+func (v ConnectionView) absent(c postern.DataConnection) postern.Condition {
+	out := postern.Condition{Type: postern.Connected, Status: postern.Unknown}
+	last := postern.FindCondition(c.Conditions, postern.Connected)
+	switch {
+	case c.EndpointID != "" && last.Status == postern.False && final(last.Reason):
+		return last // and AWS forgot it
+	case c.EndpointID != "" && v.Cloud == nil:
+		out.Reason, out.Message = postern.ReasonNotObserved, "AWS did not answer for the endpoint; this is what was seen last"
+	case c.EndpointID != "" && v.Now.Sub(c.MissingSince) < v.Rules.MissingGrace:
+		out.Reason, out.Message = postern.ReasonNotListed, "AWS does not list the endpoint; if it stays so, it counts as deleted"
+	case c.EndpointID != "":
+		out.Status, out.Reason = postern.False, postern.ReasonDeleted
+		out.Message = "its endpoint is gone from AWS; delete the data connection and request it anew"
+	case v.Failed != "":
+		out.Status, out.Reason, out.Message = postern.False, postern.ReasonCreateFailed, "AWS did not make it: "+v.Failed+"; Postern tries again"
+	case status(c, postern.HostnameProven) == postern.True && status(c, postern.ServiceAuthorized) == postern.True && status(c, postern.ServiceSuitable) == postern.True:
+		out.Status, out.Reason, out.Message = postern.False, postern.ReasonCreating, "the endpoint is being made"
+	default:
+		out.Status, out.Reason, out.Message = postern.False, postern.ReasonCreating, "the endpoint is made once the conditions before this one hold"
+	}
+	return out
+}
+
+// verified says what the last look at the cluster found. It says nothing of a
+// cluster that the endpoint does not lead to.
+func (v ConnectionView) verified(c postern.DataConnection) postern.Condition {
+	out := postern.Condition{Type: postern.Verified, Status: postern.Unknown, Reason: postern.ReasonNotVerified}
+	if status(c, postern.Connected) == postern.False {
+		out.Message = "is looked at once the endpoint is connected"
+		return out
+	}
+	if !v.Check.Looked || v.Check.Silent {
+		last := kept(c, postern.Verified, postern.ReasonNotVerified, "")
+		if last.Status == postern.Unknown {
+			last.Message = "is about to be looked at"
+			if v.Check.Silent {
+				last.Message = "could not be looked at; it is tried again, and the server's log says why"
+			}
+		}
+		return last
+	}
+	out.Status, out.Reason, out.Message = postern.True, postern.ReasonVerified, "the cluster answers, and its certificate is good"
+	warned := false
+	for _, f := range v.Check.Findings {
+		if !f.Warning {
+			out.Status, out.Reason, out.Message = postern.False, f.Reason, f.Message
+			return out
+		}
+		// What works today and may not tomorrow is told, one thing at a time.
+		if !warned {
+			warned, out.Message = true, f.Message
+			if f.Reason == postern.ReasonExpiresSoon {
+				out.Reason = f.Reason
+			}
+		}
+	}
+	return out
+}
+
+// provision plans what is missing at AWS, one thing after the other: the
+// security group, its rules, the endpoint. The endpoint is never there before
+// its group admits the egress and nobody else.
+func (v ConnectionView) provision(c *postern.DataConnection) (out []ConnectionAction) {
+	if v.Cloud == nil || v.Network == nil || c.State == postern.DataConnectionFailed && c.EndpointID == "" {
+		return nil
+	}
+	action := ConnectionAction{Connection: c.ID, Organization: c.Organization, Region: c.Region, VPC: v.Network.VPC, Service: c.Service}
+	out = v.doubles(*c, action)
+	// Who lost the right to a connection gets nothing more.
+	may := c.EndpointID == "" && v.Service.Looked && !v.Service.Silent && status(*c, postern.HostnameProven) == postern.True &&
+		status(*c, postern.ServiceAuthorized) == postern.True && status(*c, postern.ServiceSuitable) == postern.True
+	g, have := v.group(*c)
+	if !have {
+		if !may {
+			return out
+		}
+		if c.MadeSince.IsZero() {
+			c.MadeSince = v.Now
+		}
+		action.Kind, action.Why = CreateGroup, "the connection's own security group"
+		return append(out, action)
+	}
+	wanted := wantedRules(*c, v.Network.EgressGroup)
+	add, remove := lacking(wanted, g.Rules), lacking(g.Rules, wanted)
+	if len(add)+len(remove) > 0 {
+		action.Kind, action.Target, action.Add, action.Remove = SetGroupRules, g.ID, add, remove
+		action.Why = "only the egress may use the endpoint"
+		return append(out, action)
+	}
+	if !may {
+		return out
+	}
+	action.Kind, action.Group, action.Subnets = CreateEndpoint, g.ID, v.subnets(*c)
+	action.Why = "the hostname is proven, and the service is of a proven account that admits the platform"
+	return append(out, action)
+}
+
+// doubles are endpoints of the connection besides its own. There should be none:
+// AWS makes one for a client token.
+func (v ConnectionView) doubles(c postern.DataConnection, action ConnectionAction) (out []ConnectionAction) {
+	for _, e := range v.Cloud.Endpoints {
+		if c.EndpointID != "" && e.ID != c.EndpointID && e.ServiceName == c.Service.Name && !going(e.State) {
+			action.Kind, action.Target, action.Why = DeleteEndpoint, e.ID, "the connection has another endpoint, "+c.EndpointID
+			out = append(out, action)
+		}
+	}
+	return out
+}
+
+// wantedRules admit the egress to the connection's ports.
+func wantedRules(c postern.DataConnection, egress string) (out []postern.GroupRule) {
+	for _, p := range c.Ports {
+		out = append(out, postern.GroupRule{Protocol: "tcp", From: int(p), To: int(p), Peer: egress})
+	}
+	return out
+}
+
+// lacking are those of a that b lacks.
+func lacking(a, b []postern.GroupRule) []postern.GroupRule {
+	return slices.DeleteFunc(slices.Clone(a), func(r postern.GroupRule) bool { return slices.Contains(b, r) })
+}
+
+// removeConnection takes a connection off AWS in order: the route went with the
+// row's mark, then the endpoint, then its group, which AWS keeps until the
+// endpoint's interfaces are gone, and last the row.
+func removeConnection(c postern.DataConnection, v ConnectionView) ConnectionStep {
+	s := ConnectionStep{After: c, Unsettled: true}
+	s.After.State = postern.DataConnectionRemoving
+	message := "the data connection was deleted; its endpoint is being deleted"
+	if v.Failed != "" {
+		message = "its endpoint could not be deleted: " + v.Failed + "; Postern tries again"
+	}
+	v.set(&s.After, postern.Condition{Type: postern.Connected, Status: postern.False, Reason: postern.ReasonRemoving, Message: message})
+	v.set(&s.After, postern.Condition{Type: postern.Ready, Status: postern.False, Reason: postern.ReasonNotReady, Message: "see the other conditions"})
+	if c.MadeSince.IsZero() && c.EndpointID == "" {
+		s.Delete = true // nothing of it was ever at AWS
+		return s
+	}
+	if v.Cloud == nil {
+		return s
+	}
+	var left bool
+	s.Actions, left = sweep(c.ID, c.Organization, c.Region, *v.Cloud, "the data connection was deleted")
+	switch {
+	case left:
+		s.After.MissingSince = time.Time{}
+	case s.After.MissingSince.IsZero():
+		s.After.MissingSince = v.Now
+		s.Delete = v.Rules.MissingGrace <= 0
+	default:
+		// A listing that lags behind must not leave anything at AWS.
+		s.Delete = v.Now.Sub(s.After.MissingSince) >= v.Rules.MissingGrace
+	}
+	return s
+}
+
+// sweep plans what takes everything of a connection off AWS, and tells whether
+// there is something left.
+func sweep(connection, organization, region string, cloud ConnectionCloud, why string) (out []ConnectionAction, left bool) {
+	action := ConnectionAction{Connection: connection, Organization: organization, Region: region, Why: why}
+	for _, e := range cloud.Endpoints {
+		switch e.State {
+		case postern.ConnectionDeleted:
+			continue
+		case postern.ConnectionDeleting:
+		default:
+			action.Kind, action.Target = DeleteEndpoint, e.ID
+			out = append(out, action)
+		}
+		left = true
+	}
+	if left {
+		return out, true // its group is in use until it is gone
+	}
+	for _, g := range cloud.Groups {
+		action.Kind, action.Target = DeleteGroup, g.ID
+		out, left = append(out, action), true
+	}
+	return out, left
+}
+
+// Sweep plans the deletion of what AWS lists of removed connections: a call that
+// was on its way when a connection was removed may take effect after its row is
+// gone. cloud holds what is listed in the connections' region, by connection ID.
+// What carries an ID that no record has is left alone.
+func Sweep(removed []postern.RemovedConnection, region string, cloud map[string]ConnectionCloud) (out []ConnectionAction) {
+	for _, r := range removed {
+		if listed, ok := cloud[r.ID]; ok && r.Region == region {
+			actions, _ := sweep(r.ID, "", region, listed, "the data connection was deleted before this was made")
+			out = append(out, actions...)
+		}
+	}
+	return out
+}
