@@ -355,6 +355,16 @@ type OutboundEndpoint struct {
 	CreatedAt    time.Time
 }
 
+// NewOutboundEndpoint is an interface endpoint to make for a data connection.
+type NewOutboundEndpoint struct {
+	Platform     string
+	ConnectionID string // also what makes AWS make it once
+	Service      ServiceRef
+	VPC          string
+	Subnets      []string // one in each zone at most, each in a zone of the service: one that is not fails the whole (AWS)
+	Group        string   // security group
+}
+
 // OutboundGroup is a security group that the platform made for one endpoint.
 type OutboundGroup struct {
 	ID           string
