@@ -51,8 +51,13 @@ type Config struct {
 	// serves it.
 	PublishZones func(postern.Zones)
 	Names        Names // checks what the zones' servers answer; nil: there are none
-	Now          func() time.Time
-	Logger       *slog.Logger
+	// Outbound makes the endpoints of data connections; nil: nobody does, and
+	// they stay as they are.
+	Outbound Outbound
+	Texts    Texts    // asks public DNS for the proofs of hostnames; nil: none is found
+	Verifier Verifier // looks at clusters through their endpoints; nil: none is found good
+	Now      func() time.Time
+	Logger   *slog.Logger
 }
 
 // Loop runs rounds. Run may be called once.
@@ -65,6 +70,8 @@ type Loop struct {
 	listed map[string][]postern.Connection // by region, when it answered last
 	failed map[string]string               // endpoint ID → why AWS refused to accept it
 	done   map[plan.Action]bool            // recorded, and still planned: AWS's listings lag
+
+	outbound outboundMemory
 }
 
 // actTimeout bounds all that one round does to one service.
@@ -81,7 +88,13 @@ func New(c Config) *Loop {
 	if c.Names == nil {
 		c.Names = nowhere{}
 	}
-	return &Loop{Config: c, listed: map[string][]postern.Connection{}, failed: map[string]string{}, done: map[plan.Action]bool{}}
+	if c.Texts == nil {
+		c.Texts = silent{}
+	}
+	if c.Verifier == nil {
+		c.Verifier = silent{}
+	}
+	return &Loop{Config: c, listed: map[string][]postern.Connection{}, failed: map[string]string{}, done: map[plan.Action]bool{}, outbound: newOutboundMemory()}
 }
 
 // Run runs rounds until ctx ends. A change of what may pass reaches the data
@@ -95,21 +108,34 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { l.publishChanges(ctx, changed) })
 
+	if l.Outbound != nil {
+		// A lane of its own: what a customer's resolver or cluster does not
+		// answer must not hold up who is let in.
+		other, cancelOther := l.Store.Subscribe()
+		defer cancelOther()
+		wg.Go(func() { l.rounds(ctx, "outbound", other, l.OutboundRound) })
+	}
+	l.rounds(ctx, "inbound", wake, l.Round)
+	return nil
+}
+
+// rounds runs one kind of rounds until ctx ends.
+func (l *Loop) rounds(ctx context.Context, lane string, wake <-chan struct{}, round func(context.Context) (settled bool, err error)) {
 	for {
 		wait := l.Resync
-		settled, err := l.Round(ctx)
+		settled, err := round(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return
 		case err != nil:
-			l.Logger.Error("a round failed; the next one goes on from here", "error", err)
+			l.Logger.Error("a round failed; the next one goes on from here", "lane", lane, "error", err)
 			wait = min(l.Resync, retryAfter)
 		case !settled:
 			wait = min(l.Resync, l.Settle)
 		}
 		// The gap keeps a round's own writes from starting the next at once.
 		if !sleep(ctx, min(wait, l.Settle/4), nil) || !sleep(ctx, wait, wake) {
-			return nil
+			return
 		}
 	}
 }
@@ -180,13 +206,15 @@ func (l *Loop) Round(ctx context.Context) (settled bool, err error) {
 
 func (l *Loop) desired(ctx context.Context) (d plan.Desired, err error) {
 	err = l.Store.View(ctx, func(tx *store.Tx) error {
-		var e1, e2, e3, e4, e5 error
+		var e1, e2, e3, e4, e5, e6, e7 error
 		d.Tenants, e1 = tx.ListTenants("", store.Page{})
 		d.Accounts, e2 = tx.ListAccounts("", store.Page{})
 		d.Endpoints, e3 = tx.ListEndpoints("", "", store.Page{})
 		d.Cutovers, e4 = tx.ListCurrentCutovers()
 		d.Principals, e5 = tx.ListPrincipals()
-		return errors.Join(e1, e2, e3, e4, e5)
+		d.Connections, e6 = tx.ListConnections(store.ConnectionFilter{}, store.Page{})
+		d.Workloads, e7 = tx.ListWorkloads()
+		return errors.Join(e1, e2, e3, e4, e5, e6, e7)
 	})
 	return d, err
 }

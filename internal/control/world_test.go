@@ -46,8 +46,11 @@ type world struct {
 	platform *postern.Platform
 	store    *store.Store
 	example  localaws.Account
-	vpc      localaws.VPC // Example's, in Virginia
-	log      *logBuffer
+	// platformAccount is the platform's own.
+	platformAccount localaws.Account
+
+	vpc localaws.VPC // Example's, in Virginia
+	log *logBuffer
 
 	mu        sync.Mutex
 	now       time.Time
@@ -118,6 +121,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) start(c localaws.Config, vendor localaws.Account) {
 	w.t.Helper()
+	w.platformAccount = vendor
 	var err error
 	if w.aws, err = localaws.New(c); err != nil {
 		w.t.Fatal(err)
@@ -259,8 +263,10 @@ func (w *world) settle(l *control.Loop) {
 	w.rest(l)
 }
 
-func (w *world) customer() *ec2.Client {
-	k := w.example.AccessKeys[0]
+func (w *world) customer() *ec2.Client { return w.clientOf(w.example) }
+
+func (w *world) clientOf(a localaws.Account) *ec2.Client {
+	k := a.AccessKeys[0]
 	return ec2.New(ec2.Options{
 		Region: virginia, BaseEndpoint: awssdk.String(w.aws.EndpointURL()), Retryer: awssdk.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(k.ID, k.Secret, ""),

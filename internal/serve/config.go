@@ -75,6 +75,9 @@ type DNS struct {
 	// Servers are the zones' authoritative servers, which a cutover asks
 	// before it goes on; default: listen.
 	Servers []netip.AddrPort `yaml:"servers,omitempty"`
+	// Resolvers are asked, over TCP, for the proofs of data connections'
+	// hostnames; default: the machine's.
+	Resolvers []netip.AddrPort `yaml:"resolvers,omitempty"`
 	// TTL of tenants' records, in whole seconds; default 60s.
 	TTL time.Duration `yaml:"ttl,omitempty"`
 }

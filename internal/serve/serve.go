@@ -24,6 +24,7 @@ import (
 	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/api"
 	"github.com/postern-net/postern/internal/aws"
+	"github.com/postern-net/postern/internal/certcheck"
 	"github.com/postern-net/postern/internal/control"
 	"github.com/postern-net/postern/internal/dnspublish"
 	"github.com/postern-net/postern/internal/nameserver"
@@ -37,6 +38,10 @@ type Options struct {
 	Version string
 	Stdout  io.Writer // access log, unless the config names a file
 	Logger  *slog.Logger
+	// Clusters says what is taken for publicly trusted besides what is, and
+	// for an endpoint's network. Only the sandbox and tests give any: there is
+	// no key for it.
+	Clusters certcheck.Config
 }
 
 // Server is one process's worth of Postern. Start opens everything or nothing;
@@ -158,11 +163,15 @@ func (s *Server) startControl(ctx context.Context) (own link, err error) {
 	if err != nil {
 		return own, err
 	}
-	s.loop = control.New(control.Config{
+	loop := control.Config{
 		Platform: s.platform, Store: s.store, Cloud: cloud, Rules: rules, Resync: s.config.Resync, Settle: s.config.Settle,
 		Publish: hub.Publish, PublishZones: zones, Names: dnspublish.Checker{Servers: s.config.DNS.Servers},
 		Now: time.Now, Logger: s.options.Logger,
-	})
+	}
+	if err := s.outbound(&loop, cloud); err != nil {
+		return own, err
+	}
+	s.loop = control.New(loop)
 	if err := s.loop.PublishStored(ctx); err != nil {
 		return own, err
 	}
@@ -246,7 +255,7 @@ func (s *Server) makeDoors() error {
 
 // cloud makes the adapter to AWS, or to the stand-in.
 func (s *Server) cloud() (*aws.Cloud, error) {
-	c := aws.Config{Regions: s.platform.RegionIDs(), EndpointURL: s.config.AWS.EndpointURL, Logger: s.options.Logger}
+	c := aws.Config{Regions: s.regions(), EndpointURL: s.config.AWS.EndpointURL, Logger: s.options.Logger}
 	if s.config.AWS.AccessKeyID != "" {
 		secret, err := readSecret(s.config.AWS.SecretAccessKeyFile)
 		if err != nil {

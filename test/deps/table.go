@@ -100,6 +100,9 @@ func controlPlaneRooms() []Room {
 			domain,
 			{"github.com/miekg/dns", "queries to each server"},
 		}},
+		{Path: own("internal/hostproof"), Job: "asks public DNS for the proof of a hostname", Uses: []Use{
+			{"github.com/miekg/dns", "queries to a recursive resolver"},
+		}},
 		{Path: own("internal/localaws"), Job: "the stand-in for AWS, with a real data path", Uses: []Use{
 			domain, strict, sdk, smithy,
 			{own("internal/proxyproto"), "the header that AWS sends"},
@@ -128,6 +131,8 @@ func controlPlaneRooms() []Room {
 			{own("internal/nameserver"), "role dns"},
 			{own("internal/isolation"), "role ingress: whether its backends keep tenants apart"},
 			{own("internal/dnspublish"), "what a cutover waits for"},
+			{own("internal/hostproof"), "role control: who holds the hostname of a data connection"},
+			{own("internal/certcheck"), "role control: whether its cluster is reached, with a good certificate"},
 			{"github.com/spf13/cobra", "its command"},
 			{"golang.org/x/sys", "the lock on the state folder"},
 		}},
@@ -173,7 +178,7 @@ func projectFences() []Fence {
 			Why:   "a node serves what it last knew with the control plane gone, and cannot reach past its routes",
 		},
 		{
-			From:  owns("internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish", "internal/certcheck"),
+			From:  owns("internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish", "internal/certcheck", "internal/hostproof"),
 			Never: owns("internal/store", "internal/plan", "internal/api", "internal/aws", "internal/control", "internal/localaws", "internal/cli"),
 			Why:   "what a node runs, or a customer's resolver asks, has no way to the state or the cloud",
 		},
@@ -211,7 +216,7 @@ func projectFences() []Fence {
 			From: append(owns(
 				"client", "backend", "internal/cli", "internal/api", "internal/store", "internal/plan", "internal/control",
 				"internal/aws", "internal/localaws", "internal/platformfile", "internal/strictyaml",
-				"internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish",
+				"internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish", "internal/hostproof",
 			), dataPlane...),
 			Never: owns("internal/serve", "internal/sandbox"),
 			Why:   "only the processes' entrances see everything",

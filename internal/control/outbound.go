@@ -1,0 +1,423 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/plan"
+	"github.com/postern-net/postern/internal/store"
+)
+
+// Outbound is what the loop needs of AWS for data connections. Listings are
+// complete or an error. Changes are idempotent: what is made carries the
+// connection's ID, and is made once for it; what is gone is no error.
+type Outbound interface {
+	// FindService answers nil for a service that the platform does not see.
+	FindService(ctx context.Context, svc postern.ServiceRef) (*postern.EndpointService, error)
+	OutboundEndpoints(ctx context.Context, region, platform string) ([]postern.OutboundEndpoint, error)
+	OutboundGroups(ctx context.Context, region, platform string) ([]postern.OutboundGroup, error)
+	CreateOutboundGroup(ctx context.Context, region, vpc, platform, connection string) error
+	ChangeGroupRules(ctx context.Context, region, group string, add, remove []postern.GroupRule) error
+	CreateOutboundEndpoint(ctx context.Context, e postern.NewOutboundEndpoint) (id string, err error)
+	DeleteOutboundEndpoints(ctx context.Context, region string, ids []string) (map[string]error, error)
+	DeleteOutboundGroup(ctx context.Context, region, group string) error
+}
+
+// Texts is what the loop needs of public DNS: the TXT records at a name. An
+// error means that nothing is known.
+type Texts interface {
+	Texts(ctx context.Context, name string) ([]string, error)
+}
+
+// Verifier looks at a cluster through its endpoint. Without a finding that is
+// no warning the cluster is good; an error means that nothing is known.
+type Verifier interface {
+	Verify(ctx context.Context, t Target) ([]postern.Finding, error)
+}
+
+// Target is what a [Verifier] looks at: the cluster of a hostname, at the
+// addresses of the connection's own endpoint and nowhere else.
+type Target struct {
+	Kind      postern.ConnectionKind
+	Region    string
+	Hostname  string
+	Ports     []uint16
+	Addresses []netip.Addr // of the endpoint's interfaces
+}
+
+// silent knows nothing.
+type silent struct{}
+
+var errNothingConfigured = errors.New("nothing is configured that could look")
+
+func (silent) Texts(context.Context, string) ([]string, error) { return nil, errNothingConfigured }
+func (silent) Verify(context.Context, Target) ([]postern.Finding, error) {
+	return nil, errNothingConfigured
+}
+
+// outboundMemory is what the outbound lane knows only while the process lives.
+type outboundMemory struct {
+	mu      sync.Mutex
+	looked  map[string]time.Time // by connection: when DNS, the service or the cluster was looked at
+	refused map[string]string    // by connection: why AWS last refused
+	done    map[string]bool      // actions that were recorded, and are still planned
+}
+
+func newOutboundMemory() outboundMemory {
+	return outboundMemory{looked: map[string]time.Time{}, refused: map[string]string{}, done: map[string]bool{}}
+}
+
+// The limits of one look.
+const (
+	lookTimeout = 15 * time.Second // at one connection's DNS, service and cluster
+	lookWidth   = 8                // connections at once
+)
+
+// OutboundRound looks at every data connection, decides, stores, publishes and
+// acts once. It reports whether everything has come to rest.
+func (l *Loop) OutboundRound(ctx context.Context) (settled bool, err error) {
+	if l.Outbound == nil {
+		return true, nil
+	}
+	// What was just deleted leaves the routes before it leaves AWS.
+	if err := l.publish(ctx); err != nil {
+		return false, err
+	}
+	d, err := l.outboundDesired(ctx)
+	if err != nil {
+		return false, err
+	}
+	if len(d.connections)+len(d.removed) == 0 {
+		return true, nil
+	}
+	clouds := l.observeOutbound(ctx, d.regions())
+	views, looked := l.lookAtAll(ctx, d, clouds)
+	settled = true
+	var actions []plan.ConnectionAction
+	for i, c := range d.connections {
+		step := plan.Connection(c, views[i])
+		settled = settled && !step.Unsettled
+		stored, err := l.recordConnection(ctx, c, step, looked[i])
+		if err != nil {
+			return false, err
+		}
+		if !stored {
+			settled = false // it was changed meanwhile
+			continue
+		}
+		l.tell(c, step.After, views[i])
+		actions = append(actions, step.Actions...)
+	}
+	for region, cloud := range clouds {
+		actions = append(actions, plan.Sweep(d.removed, region, cloud)...)
+	}
+	if err := l.publish(ctx); err != nil {
+		return false, err
+	}
+	l.actOutbound(ctx, actions)
+	return settled && len(actions) == 0, nil
+}
+
+// outboundDesired is what the outbound lane reads.
+type outboundDesired struct {
+	connections   []postern.DataConnection
+	removed       []postern.RemovedConnection
+	accounts      []postern.Account
+	organizations []postern.Organization
+}
+
+func (l *Loop) outboundDesired(ctx context.Context) (d outboundDesired, err error) {
+	err = l.Store.View(ctx, func(tx *store.Tx) error {
+		var e1, e2, e3, e4 error
+		d.connections, e1 = tx.ListConnections(store.ConnectionFilter{}, store.Page{})
+		d.removed, e2 = tx.ListRemovedConnections()
+		d.accounts, e3 = tx.ListAccounts("", store.Page{})
+		d.organizations, e4 = tx.ListOrganizations("", store.Page{})
+		return errors.Join(e1, e2, e3, e4)
+	})
+	return d, err
+}
+
+// regions are those in which something of the connections is or was.
+func (d outboundDesired) regions() []string {
+	var out []string
+	for _, c := range d.connections {
+		out = append(out, c.Region)
+	}
+	for _, r := range d.removed {
+		out = append(out, r.Region)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// observeOutbound lists what the platform has at AWS for data connections, by
+// region and connection. A region that does not answer is left out, so that
+// nothing is concluded about it.
+func (l *Loop) observeOutbound(ctx context.Context, regions []string) map[string]map[string]plan.ConnectionCloud {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	out := map[string]map[string]plan.ConnectionCloud{}
+	for _, region := range regions {
+		wg.Go(func() {
+			found, err := l.listOutbound(ctx, region)
+			if err != nil {
+				if ctx.Err() == nil {
+					l.Logger.Warn("AWS did not list the endpoints of data connections; they stay as they were", "region", region, "error", err)
+				}
+				return
+			}
+			mu.Lock()
+			out[region] = found
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func (l *Loop) listOutbound(ctx context.Context, region string) (map[string]plan.ConnectionCloud, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.Listing)
+	defer cancel()
+	// Endpoints first: a group that is listed after its endpoint was not is not
+	// taken for one that nothing uses.
+	endpoints, err := l.Outbound.OutboundEndpoints(ctx, region, l.Platform.Name)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := l.Outbound.OutboundGroups(ctx, region, l.Platform.Name)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]plan.ConnectionCloud{}
+	for _, e := range endpoints {
+		c := out[e.ConnectionID]
+		c.Endpoints = append(c.Endpoints, e)
+		out[e.ConnectionID] = c
+	}
+	for _, g := range groups {
+		c := out[g.ConnectionID]
+		c.Groups = append(c.Groups, g)
+		out[g.ConnectionID] = c
+	}
+	return out, nil
+}
+
+// lookAtAll makes the view of every connection, some at once. looked is when
+// the look at each began that went beyond AWS's listings; zero: none did.
+func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[string]map[string]plan.ConnectionCloud) (views []plan.ConnectionView, looked []time.Time) {
+	views, looked = make([]plan.ConnectionView, len(d.connections)), make([]time.Time, len(d.connections))
+	places := make(chan struct{}, lookWidth)
+	var wg sync.WaitGroup
+	for i, c := range d.connections {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			views[i] = l.connectionView(d, c)
+			if cloud, ok := clouds[c.Region]; ok {
+				mine := cloud[c.ID]
+				views[i].Cloud = &mine
+			}
+			if c.Removing || !l.due(c) {
+				return
+			}
+			looked[i] = l.Now()
+			l.lookAt(ctx, c, &views[i])
+			l.outbound.mu.Lock()
+			l.outbound.looked[c.ID] = looked[i]
+			l.outbound.mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return views, looked
+}
+
+// connectionView is what is known of a connection without a look at anything.
+func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.ConnectionView {
+	v := plan.ConnectionView{Principal: l.Platform.Outbound.Principal, Rules: l.Rules, Now: l.Now()}
+	if n, ok := l.Platform.OutboundNetwork(c.Region); ok {
+		v.Network = &n
+	}
+	for _, a := range d.accounts {
+		if a.Organization == c.Organization && a.State == postern.AccountActive {
+			v.Accounts = append(v.Accounts, a.ID)
+		}
+	}
+	for _, o := range d.organizations {
+		if o.ID == c.Organization {
+			v.Hostname.Challenge = postern.ChallengeValue(l.Platform.Name, o, c.Hostname)
+		}
+	}
+	v.Hostname.Taken = slices.ContainsFunc(d.connections, func(o postern.DataConnection) bool {
+		return o.ID != c.ID && o.Hostname == c.Hostname && !o.ProvenAt.IsZero()
+	})
+	l.outbound.mu.Lock()
+	defer l.outbound.mu.Unlock()
+	v.Failed = l.outbound.refused[c.ID]
+	return v
+}
+
+// due tells whether it is time to look at more than AWS's listings: when
+// somebody asked for it, at every resync period, and more often while a
+// connection is on its way.
+func (l *Loop) due(c postern.DataConnection) bool {
+	l.outbound.mu.Lock()
+	last, ok := l.outbound.looked[c.ID]
+	l.outbound.mu.Unlock()
+	pace := l.Resync
+	switch c.State {
+	case postern.DataConnectionProvisioning, postern.DataConnectionPendingAcceptance:
+		return true // what is made depends on it
+	case postern.DataConnectionVerifying:
+		pace = min(l.Resync, lookPace*l.Settle)
+	case postern.DataConnectionRequested, postern.DataConnectionAwaitsPermission, postern.DataConnectionReady,
+		postern.DataConnectionDegraded, postern.DataConnectionFailed, postern.DataConnectionRemoving:
+	}
+	return !ok || !c.VerifyAsked.Before(last) || l.Now().Sub(last) >= pace
+}
+
+// lookPace is how many settle periods lie between two looks at a cluster that
+// was just connected.
+const lookPace = 5
+
+// lookAt asks what a connection waits for: DNS until its hostname is proven, AWS
+// for its service until it has an endpoint, and from then on the cluster.
+func (l *Loop) lookAt(ctx context.Context, c postern.DataConnection, v *plan.ConnectionView) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	if c.ProvenAt.IsZero() {
+		wg.Go(func() { l.lookAtHostname(ctx, c, &v.Hostname) })
+	}
+	if c.EndpointID == "" {
+		wg.Go(func() {
+			svc, err := l.Outbound.FindService(ctx, c.Service)
+			v.Service = plan.ServiceView{Looked: true, Silent: err != nil, Service: svc}
+			if err != nil && ctx.Err() == nil {
+				l.Logger.Warn("AWS did not answer for a customer's service", "connection", c.ID, "service", c.Service.ID, "error", err)
+			}
+		})
+	} else if t, ok := target(c, *v); ok {
+		wg.Go(func() {
+			findings, err := l.Verifier.Verify(ctx, t)
+			v.Check = plan.CheckView{Looked: true, Silent: err != nil, Findings: findings}
+			if err != nil && ctx.Err() == nil {
+				l.Logger.Warn("a cluster could not be looked at", "connection", c.ID, "hostname", c.Hostname, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (l *Loop) lookAtHostname(ctx context.Context, c postern.DataConnection, h *plan.HostnameView) {
+	texts, err := l.Texts.Texts(ctx, postern.ChallengeName(c.Hostname))
+	h.Looked = true
+	if err != nil {
+		h.Silent = "no resolver could be asked"
+		if ctx.Err() == nil {
+			l.Logger.Warn("public DNS did not answer for a hostname's proof", "connection", c.ID, "hostname", c.Hostname, "error", err)
+		}
+		return
+	}
+	h.Found = h.Challenge != "" && slices.Contains(texts, h.Challenge)
+	h.Others = len(texts) > 0
+}
+
+// target is the cluster of a connection whose endpoint AWS carries now or, where
+// AWS does not answer, carried when it was seen last.
+func target(c postern.DataConnection, v plan.ConnectionView) (Target, bool) {
+	t := Target{Kind: c.Kind, Region: c.Region, Hostname: c.Hostname, Ports: c.Ports, Addresses: c.Addresses}
+	if v.Cloud != nil {
+		i := slices.IndexFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool { return e.ID == c.EndpointID })
+		if i < 0 || v.Cloud.Endpoints[i].State != postern.ConnectionAvailable {
+			return t, false
+		}
+		t.Addresses = v.Cloud.Endpoints[i].Addresses
+	} else if postern.FindCondition(c.Conditions, postern.Connected).Status == postern.False {
+		return t, false
+	}
+	return t, len(t.Addresses) > 0
+}
+
+// recordConnection stores what a round decided. False: the connection was
+// changed meanwhile, and is left to the next round.
+func (l *Loop) recordConnection(ctx context.Context, before postern.DataConnection, step plan.ConnectionStep, looked time.Time) (bool, error) {
+	after := step.After
+	err := l.Store.Update(ctx, func(tx *store.Tx) error {
+		if step.Delete {
+			return errors.Join(tx.DeleteConnection(before, l.Now()), tx.AppendEvent(l.event("data-connection.removed", "data-connection", before.ID, before.Organization,
+				"nothing of the data connection to "+before.Hostname+" is left on the platform")))
+		}
+		if !looked.IsZero() {
+			if err := tx.NoteConnectionChecked(before.ID, looked); err != nil {
+				return err
+			}
+		}
+		if plan.SameConnection(before, after) {
+			return nil
+		}
+		if _, err := tx.UpdateConnection(after); err != nil {
+			return err
+		}
+		if message := connectionNews(before, after); message != "" {
+			return tx.AppendEvent(l.event("data-connection.state", "data-connection", after.ID, after.Organization, message))
+		}
+		return nil
+	})
+	if err != nil && postern.CodeOf(err) == postern.CodeConflict {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// connectionNews tells of a change of state, or of why it is as it is; "": there
+// is none.
+func connectionNews(before, after postern.DataConnection) string {
+	was, waits := plan.Waits(before), plan.Waits(after)
+	if before.State == after.State && was.Type == waits.Type && was.Reason == waits.Reason {
+		return ""
+	}
+	message := fmt.Sprintf("%s: from %s to %s", after.Hostname, before.State, after.State)
+	if before.State == after.State {
+		message = fmt.Sprintf("%s: %s", after.Hostname, after.State)
+	}
+	if waits.Reason != "" && after.State != postern.DataConnectionReady {
+		message += ": " + string(waits.Reason) + ": " + waits.Message
+	}
+	return message
+}
+
+// tell logs what conditions do not tell, so that they are no oracle.
+func (l *Loop) tell(before, after postern.DataConnection, v plan.ConnectionView) {
+	svc := v.Service.Service
+	if svc == nil || plan.SameConnection(before, after) || slices.Contains(v.Accounts, svc.Owner) {
+		return
+	}
+	l.Logger.Info("a data connection names a service of an account that its organization has not proven; it is treated as one that is not there",
+		"connection", after.ID, "organization", after.Organization, "service", svc.Ref.ID, "owner", svc.Owner)
+}
+
+// PreviewConnection is what would become of a data connection, from a fresh look
+// at everything: its conditions, and what would be done at AWS first.
+func (l *Loop) PreviewConnection(ctx context.Context, c postern.DataConnection) (plan.ConnectionStep, error) {
+	if l.Outbound == nil {
+		return plan.ConnectionStep{}, &postern.Error{Code: postern.CodeUnavailable, Message: "this server makes no data connections", Fix: "ask the vendor"}
+	}
+	d, err := l.outboundDesired(ctx)
+	if err != nil {
+		return plan.ConnectionStep{}, err
+	}
+	v := l.connectionView(d, c)
+	if cloud, ok := l.observeOutbound(ctx, []string{c.Region})[c.Region]; ok {
+		mine := cloud[c.ID]
+		v.Cloud = &mine
+	}
+	l.lookAt(ctx, c, &v)
+	return plan.Connection(c, v), nil
+}
