@@ -69,12 +69,20 @@ const MaxConnectionPorts = 16
 func (r Routes) CheckConnections(also ...netip.Prefix) error {
 	var es Errors
 	owners := map[netip.Addr]string{}
+	organizations := map[string]string{} // by tenant
+	belongs := func(at, tenant, organization string) {
+		if o, ok := organizations[tenant]; ok && o != organization {
+			es.Add(Invalid(at+".organization", organization, "not the organization of the tenant elsewhere in the table, "+o, "a tenant belongs to one organization"))
+		}
+		organizations[tenant] = organization
+	}
 	ids := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(r.Connections)) {
 		c, at := r.Connections[name], fmt.Sprintf("connections[%q]", name)
 		es.Add(CheckHostname(at, name))
 		es.Add(unique(ids, at+".id", c.ID, "data connection"))
 		c.check(at, also, &es)
+		belongs(at, c.Tenant, c.Organization)
 		for i, a := range c.Addresses {
 			// An interface belongs to one endpoint, and an endpoint to one
 			// tenant's connections.
@@ -91,6 +99,7 @@ func (r Routes) CheckConnections(also ...netip.Prefix) error {
 		}
 		es.Add(CheckLabel(at+".tenant", w.Tenant))
 		es.Add(CheckLabel(at+".organization", w.Organization))
+		belongs(at, w.Tenant, w.Organization)
 	}
 	return es.Err()
 }

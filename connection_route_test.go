@@ -102,7 +102,10 @@ func TestCheckConnections(t *testing.T) {
 		"an address as the name":   {func(r postern.Routes) { r.Connections["[::1]"] = r.Connections["trino.example.com"] }, "not a hostname"},
 		"a token as it is":         {func(r postern.Routes) { r.Workloads["secret"] = r.Workloads[key] }, "SHA-256"},
 		"a workload of nobody":     {func(r postern.Routes) { r.Workloads[key] = postern.Workload{Tenant: "example"} }, "organization"},
-		"a workload of no tenant":  {func(r postern.Routes) { r.Workloads[key] = postern.Workload{Organization: "example-corp"} }, "tenant"},
+		"a tenant of two": {func(r postern.Routes) {
+			r.Workloads[key] = postern.Workload{Tenant: "example", Organization: "globex-inc"}
+		}, "belongs to one organization"},
+		"a workload of no tenant": {func(r postern.Routes) { r.Workloads[key] = postern.Workload{Organization: "example-corp"} }, "tenant"},
 	} {
 		r := good()
 		c.change(r)

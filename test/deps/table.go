@@ -53,6 +53,14 @@ func dataPlaneRooms() []Room {
 			{own("internal/sighting"), "its report"},
 			meter,
 		}},
+		{Path: own("internal/egress"), Job: "lets a tenant's workloads out to its own data connections", Uses: []Use{
+			domain,
+			{own("internal/clienthello"), "the server name of what goes out"},
+			{own("internal/relay"), "the engine of transparent listeners"},
+			{own("internal/sighting"), "its report"},
+			meter,
+			{"github.com/miekg/dns", "the names of a tenant's connections"},
+		}},
 		{Path: own("internal/nodelink"), Job: "route tables down to the nodes, what they saw up", Uses: []Use{domain, wire}},
 		{Path: own("internal/nameserver"), Job: "authoritative DNS for the platform's zones", Uses: []Use{
 			domain, meter,
@@ -159,13 +167,14 @@ func testLibraries() []Use {
 		{"github.com/pires/go-proxyproto", "another reader of PROXY v2, to compare ours with"},
 		{"github.com/miekg/dns", "real queries"},
 		{"github.com/prometheus/client_golang", "registries to look into"},
+		{"github.com/trinodb/trino-go-client", "a customer's query, by Trino's own client"},
 		{"github.com/aws/aws-sdk-go-v2", "the stand-in, driven as a customer drives AWS"},
 		{"github.com/aws/smithy-go", "the error codes that AWS's client tells"},
 	}
 }
 
 func projectFences() []Fence {
-	dataPlane := owns("internal/proxyproto", "internal/clienthello", "internal/relay", "internal/sighting", "internal/ingress")
+	dataPlane := owns("internal/proxyproto", "internal/clienthello", "internal/relay", "internal/sighting", "internal/ingress", "internal/egress")
 	return []Fence{
 		{
 			From:  owns(""),
