@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postern-net/postern/internal/egress"
 	"github.com/postern-net/postern/internal/ingress"
 	"github.com/postern-net/postern/internal/relay"
 	"github.com/postern-net/postern/internal/sandbox"
@@ -178,6 +179,9 @@ func TestSandboxDocumentsEveryKey(t *testing.T) {
 func TestServeDocumentsEveryMetric(t *testing.T) {
 	r := prometheus.NewRegistry()
 	if _, err := ingress.New(ingress.Config{Region: "us-east-1", Engine: relay.New(relay.Config{}), Logger: slog.New(slog.DiscardHandler), Registerer: r}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := egress.New(egress.Config{Region: "us-east-1", Engine: relay.New(relay.Config{}), Logger: slog.New(slog.DiscardHandler), Registerer: r}); err != nil {
 		t.Fatal(err)
 	}
 	families, err := r.Gather()

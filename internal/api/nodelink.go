@@ -86,8 +86,8 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 		return nil, err
 	}
 	for i, r := range n.Regions {
-		if _, _, ok := s.Platform.Region(r); !ok {
-			return nil, postern.Invalid(fmt.Sprintf("regions[%d]", i), r, "not a region of the platform", "use one of "+strings.Join(s.Platform.RegionIDs(), ", "))
+		if _, _, ok := s.Platform.Region(r); !ok && !slices.Contains(s.Platform.Outbound.Regions, r) {
+			return nil, postern.Invalid(fmt.Sprintf("regions[%d]", i), r, "not a region of the platform", "use one of "+strings.Join(append(s.Platform.RegionIDs(), s.Platform.Outbound.Regions...), ", "))
 		}
 	}
 	out := &versioned[client.Node]{}

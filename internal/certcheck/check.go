@@ -26,6 +26,9 @@ type Config struct {
 	// Networks pass for those of endpoints though they are loopback. Only the
 	// sandbox and tests, whose cloud is on loopback addresses, give any.
 	Networks []netip.Prefix
+	// Source chooses the local address to connect to an endpoint's from.
+	// Default: the routing table does.
+	Source func(endpoint netip.Addr) netip.Addr
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 }
@@ -35,6 +38,7 @@ type Config struct {
 type Checker struct {
 	roots    authorities
 	networks []netip.Prefix
+	source   func(netip.Addr) netip.Addr
 	now      func() time.Time
 }
 
@@ -48,7 +52,10 @@ func New(c Config) (*Checker, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Checker{roots: roots, networks: c.Networks, now: c.Now}, nil
+	if c.Source == nil {
+		c.Source = func(netip.Addr) netip.Addr { return netip.Addr{} }
+	}
+	return &Checker{roots: roots, networks: c.Networks, source: c.Source, now: c.Now}, nil
 }
 
 // Target is what to check: every port at every address.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 
 	"github.com/postern-net/postern"
@@ -45,7 +46,7 @@ const (
 // handshake connects and notes what it finds. It returns a connection whose
 // certificate was judged, or nil.
 func (c *Checker) handshake(ctx context.Context, hostname string, v *visit) *tls.Conn {
-	raw, err := dial(ctx, v)
+	raw, err := c.dial(ctx, v)
 	if err != nil {
 		v.away = unconnected(err)
 		return nil
@@ -75,12 +76,15 @@ func (c *Checker) handshake(ctx context.Context, hostname string, v *visit) *tls
 	if judged { // what is wrong after that concerns only what a client would show
 		return nil
 	}
-	failed(ctx, hostname, v, raw, err)
+	c.failed(ctx, hostname, v, raw, err)
 	return nil
 }
 
-func dial(ctx context.Context, v *visit) (*listened, error) {
+func (c *Checker) dial(ctx context.Context, v *visit) (*listened, error) {
 	var d net.Dialer
+	if from := c.source(v.address.Addr()); from.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
 	raw, err := d.DialContext(ctx, "tcp4", v.address.String())
 	if err != nil {
 		return nil, err
@@ -104,7 +108,7 @@ func unconnected(err error) string {
 }
 
 // failed tells why a handshake came to nothing before the certificate.
-func failed(ctx context.Context, hostname string, v *visit, conn *listened, err error) {
+func (c *Checker) failed(ctx context.Context, hostname string, v *visit, conn *listened, err error) {
 	var record tls.RecordHeaderError
 	alert := conn.alert()
 	add := func(r postern.Reason, message string) {
@@ -117,7 +121,7 @@ func failed(ctx context.Context, hostname string, v *visit, conn *listened, err 
 		add(postern.ReasonNotTLS, "the port answers, but not with TLS; serve HTTPS there, or give the port that does")
 	case alert == alertUnrecognizedName:
 		add(postern.ReasonNameMismatch, fmt.Sprintf("the server knows no host %s (TLS alert unrecognized_name); configure the hostname and its certificate there", hostname))
-	case outdated(ctx, hostname, v):
+	case c.outdated(ctx, hostname, v):
 		add(postern.ReasonTLSTooOld, "the server speaks nothing newer than TLS 1.1; turn TLS 1.2 or 1.3 on")
 	case alert == alertProtocolVersion, alert == alertHandshakeFailure, alert == alertInsufficientSecurity:
 		add(postern.ReasonTLSTooOld, "the server speaks TLS, but no version and cipher suite that is secure; turn TLS 1.2 or 1.3 on with current cipher suites")
@@ -128,8 +132,8 @@ func failed(ctx context.Context, hostname string, v *visit, conn *listened, err 
 
 // outdated asks whether a server would speak an old version. The connection is
 // closed without a word.
-func outdated(ctx context.Context, hostname string, v *visit) bool {
-	raw, err := dial(ctx, v)
+func (c *Checker) outdated(ctx context.Context, hostname string, v *visit) bool {
+	raw, err := c.dial(ctx, v)
 	if err != nil {
 		return false
 	}

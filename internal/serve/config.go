@@ -26,19 +26,21 @@ type Config struct {
 	// so that nobody serves another's domains by accident.
 	Platform string `yaml:"platform"`
 	// StateDir holds the database and the tokens that are made here (control),
-	// and the routes that were in force last (ingress).
+	// and the routes that were in force last (ingress, egress).
 	StateDir string `yaml:"state_dir"`
-	// Roles are what this process does: control, ingress, or both.
+	// Roles are what this process does: control, ingress, egress, dns, or
+	// several of them.
 	Roles []string `yaml:"roles"`
 
 	API      API           `yaml:"api"`            // role control
-	Node     Node          `yaml:"node,omitempty"` // role ingress
+	Node     Node          `yaml:"node,omitempty"` // roles ingress and egress
 	Admin    Admin         `yaml:"admin"`
 	AWS      AWS           `yaml:"aws,omitempty"`
 	Approval string        `yaml:"approval,omitempty"` // "operator" (default) or "policy"
 	Resync   time.Duration `yaml:"resync,omitempty"`   // default 60s
 	Settle   time.Duration `yaml:"settle,omitempty"`   // default 2s
 	Ingress  []Ingress     `yaml:"ingress,omitempty"`
+	Egress   []Egress      `yaml:"egress,omitempty"`
 	DNS      DNS           `yaml:"dns,omitempty"`
 	Cutover  Cutover       `yaml:"cutover,omitempty"` // role control
 	Limits   Limits        `yaml:"limits,omitempty"`
@@ -91,7 +93,7 @@ type Cutover struct {
 	NodeSilence time.Duration `yaml:"node_silence,omitempty"` // a node that did not report for so long is waited for; default 30s
 }
 
-// Node is how a process with the role ingress presents itself to the control
+// Node is how a process with the role ingress or egress presents itself to the control
 // plane, whose routes it obeys.
 type Node struct {
 	// ID is the name of the node's token: a label. With the role control in
@@ -146,6 +148,7 @@ type Log struct {
 const (
 	RoleControl = "control"
 	RoleIngress = "ingress"
+	RoleEgress  = "egress"
 	RoleDNS     = "dns"
 )
 
@@ -191,6 +194,10 @@ func (c *Config) complete(dir string) {
 	}
 	for _, p := range []*string{&c.StateDir, &c.API.CertificateFile, &c.API.KeyFile, &c.API.AdminTokenFile, &c.AWS.SecretAccessKeyFile, &c.AWS.CAFile, &c.AccessLog, &c.Node.TokenFile, &c.Node.CAFile} {
 		inDir(dir, p)
+	}
+	for i := range c.Egress {
+		inDir(dir, &c.Egress[i].CertificateFile)
+		inDir(dir, &c.Egress[i].KeyFile)
 	}
 	if c.has(RoleControl) && c.StateDir != "" {
 		setDefault(&c.API.AdminTokenFile, filepath.Join(c.StateDir, "admin.token"))
@@ -240,8 +247,8 @@ func (c *Config) validate(p *postern.Platform) error {
 		es.Add(postern.Invalid("state_dir", "", "missing", "name a directory that only this process writes to"))
 	}
 	for _, r := range c.Roles {
-		if r != RoleControl && r != RoleIngress && r != RoleDNS {
-			es.Add(postern.Invalid("roles", r, "no such role", "use control, ingress, dns, or several of them"))
+		if r != RoleControl && r != RoleIngress && r != RoleEgress && r != RoleDNS {
+			es.Add(postern.Invalid("roles", r, "no such role", "use control, ingress, egress, dns, or several of them"))
 		}
 	}
 	if len(c.Roles) == 0 {
@@ -271,6 +278,7 @@ func (c *Config) validate(p *postern.Platform) error {
 	c.validateNode(&es)
 	c.validateDNS(&es)
 	c.validateIngress(&es, p)
+	c.validateEgress(&es, p)
 	return es.Err()
 }
 
@@ -279,8 +287,11 @@ func (c *Config) has(role string) bool { return slices.Contains(c.Roles, role) }
 // ownControl tells whether the node of this process is linked to the control
 // plane of this process.
 func (c *Config) ownControl() bool {
-	return c.has(RoleControl) && c.has(RoleIngress) && c.Node.ControlURL == ""
+	return c.has(RoleControl) && c.isNode() && c.Node.ControlURL == ""
 }
+
+// isNode tells whether the process is a node of the data plane.
+func (c *Config) isNode() bool { return c.has(RoleIngress) || c.has(RoleEgress) }
 
 func (c *Config) validateDNS(es *postern.Errors) {
 	if c.has(RoleDNS) != (len(c.DNS.Listen) > 0) {
@@ -312,9 +323,9 @@ func (c *Config) validateDNS(es *postern.Errors) {
 
 func (c *Config) validateNode(es *postern.Errors) {
 	n := c.Node
-	if !c.has(RoleIngress) {
+	if !c.isNode() {
 		if n != (Node{}) {
-			es.Add(postern.Invalid("node", "", "goes with the role ingress", "leave it out, or add the role"))
+			es.Add(postern.Invalid("node", "", "goes with the roles ingress and egress", "leave it out, or add one"))
 		}
 		return
 	}

@@ -115,16 +115,7 @@ func (d *doors) Withdraw() {
 func (d *doors) Drain() []postern.ArrivalCount {
 	var all []postern.ArrivalCount
 	for region, in := range d.regions {
-		for _, s := range in.Drain().Sightings {
-			a := postern.ArrivalCount{
-				Region: region, Listener: s.Listener, EndpointID: s.VPCEndpointID, ServerName: s.Host, Denial: s.Denial,
-				Organization: s.Organization, Count: s.Count, FirstSeen: s.First, LastSeen: s.Last,
-			}
-			if s.Source.IsValid() {
-				a.Source = s.Source.String()
-			}
-			all = append(all, a)
-		}
+		all = append(all, arrivals(region, in.Drain())...)
 	}
 	return all
 }

@@ -28,9 +28,9 @@ func (s *Server) adminHandler() http.Handler {
 		if s.node != nil {
 			if n := s.node.Status(); !n.InForce {
 				status, body["status"] = http.StatusServiceUnavailable, "not ready"
-				body["ingress"] = "has no routes yet and refuses everything"
+				body["node"] = "has no routes yet and refuses everything"
 				if n.Fenced {
-					body["ingress"] = "is fenced and refuses everything"
+					body["node"] = "is fenced and refuses everything"
 				}
 			}
 		}

@@ -42,7 +42,7 @@ func (s *Server) makeNode(own link) error {
 	s.closers = append(s.closers, func() error { c.Close(); return nil })
 	s.link = c
 	s.node = nodelink.New(nodelink.Config{
-		ID: s.config.Node.ID, Regions: s.doors.ids(), Version: s.options.Version, Link: c, Doors: s.doors,
+		ID: s.config.Node.ID, Regions: s.gates.ids(), Version: s.options.Version, Link: c, Doors: s.gates,
 		CacheFile: filepath.Join(s.config.StateDir, "routes.json"), Logger: s.options.Logger,
 	})
 	return s.measureNode()
@@ -76,7 +76,9 @@ func (s *Server) runNode(ctx context.Context) {
 	go func() {
 		defer close(done)
 		var probing sync.WaitGroup
-		probing.Go(func() { s.probeBackends(ctx, s.link) })
+		if s.doors != nil {
+			probing.Go(func() { s.probeBackends(ctx, s.link) })
+		}
 		s.node.Run(ctx)
 		probing.Wait()
 	}()

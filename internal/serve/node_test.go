@@ -54,7 +54,7 @@ func TestLoadConfigOfANode(t *testing.T) {
 		{"AWS", "roles:", "aws: {endpoint_url: \"http://127.0.0.1:1\"}\nroles:", ":3:1: aws: goes with the role control"},
 		{"control with a link of its own", "[ingress]", "[control, ingress]\napi: {listen: \"127.0.0.1:1\"}", ""},
 		{"no role", "[ingress]", "[]", "roles: missing; use control, ingress, or both"},
-		{"a node without doors", "[ingress]", "[control]\napi: {listen: \"127.0.0.1:1\"}", ":5:1: node: goes with the role ingress"},
+		{"a node without doors", "[ingress]", "[control]\napi: {listen: \"127.0.0.1:1\"}", ":5:1: node: goes with the roles ingress and egress"},
 		{
 			"ca_file without control_url", onlyIngress[strings.Index(onlyIngress, "roles"):strings.Index(onlyIngress, "admin")],
 			"roles: [control, ingress]\napi: {listen: \"127.0.0.1:1\"}\nnode: {ca_file: ca.pem}\n", ":5:17: node.ca_file: goes with control_url",
@@ -233,14 +233,14 @@ func TestNodeOverTLS(t *testing.T) {
 }
 
 // certificate writes a self-signed one, api.crt and api.key, into a folder.
-func certificate(t *testing.T, dir string, at net.IP) {
+func certificate(t *testing.T, dir string, at net.IP, names ...string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "postern"}, IPAddresses: []net.IP{at},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "postern"}, IPAddresses: []net.IP{at}, DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

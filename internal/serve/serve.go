@@ -1,5 +1,5 @@
 // Package serve wires the roles of a Postern process together: the control
-// loop with its API, and the ingress of one or more regions.
+// loop with its API, and the ingress and egress of one or more regions.
 package serve
 
 import (
@@ -58,6 +58,7 @@ type Server struct {
 	loop  *control.Loop
 
 	doors    *doors // role ingress
+	gates    gates  // of all roles of a node
 	node     *nodelink.Client
 	link     *client.Client // the node's, to the control plane
 	stopNode func()         // sends the last report
@@ -102,8 +103,8 @@ func (s *Server) start(ctx, run context.Context) error {
 			return err
 		}
 	}
-	if s.config.has(RoleIngress) {
-		if err := s.startIngress(ctx, own); err != nil {
+	if s.config.isNode() {
+		if err := s.startGates(ctx, own); err != nil {
 			return err
 		}
 	}
@@ -225,20 +226,20 @@ func (s *Server) startDNS(ctx context.Context) (func(postern.Zones), error) {
 	}, nil
 }
 
-// startIngress puts the routes in force that this node had last, whether or
-// not the control plane is there, and opens the doors.
-func (s *Server) startIngress(ctx context.Context, own link) error {
-	if err := s.makeDoors(); err != nil {
+// startGates puts the routes in force that this node had last, whether or not
+// the control plane is there, and opens its listeners.
+func (s *Server) startGates(ctx context.Context, own link) error {
+	if err := s.makeGates(); err != nil {
 		return err
 	}
 	if err := s.makeNode(own); err != nil {
 		return err
 	}
 	s.node.Restore()
-	return s.doors.open(ctx, s.fail)
+	return s.gates.open(ctx, s.fail)
 }
 
-func (s *Server) makeDoors() error {
+func (s *Server) makeGates() error {
 	out := s.options.Stdout
 	if s.config.AccessLog != "" {
 		f, err := os.OpenFile(s.config.AccessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -248,9 +249,22 @@ func (s *Server) makeDoors() error {
 		s.closers = append(s.closers, f.Close)
 		out = f
 	}
-	var err error
-	s.doors, err = newDoors(s.config, s.platform, slog.New(slog.NewJSONHandler(out, nil)).With("node", s.config.Node.ID), s.options.Logger, s.registry)
-	return err
+	access := slog.New(slog.NewJSONHandler(out, nil)).With("node", s.config.Node.ID)
+	if s.config.has(RoleIngress) {
+		d, err := newDoors(s.config, s.platform, access, s.options.Logger, s.registry)
+		if err != nil {
+			return err
+		}
+		s.doors, s.gates = d, append(s.gates, d)
+	}
+	if s.config.has(RoleEgress) {
+		x, err := newExits(s.config, s.options.Clusters.Networks, access, s.options.Logger, s.registry)
+		if err != nil {
+			return err
+		}
+		s.gates = append(s.gates, x)
+	}
+	return nil
 }
 
 // cloud makes the adapter to AWS, or to the stand-in.
@@ -347,9 +361,7 @@ func (s *Server) Stop() {
 		ctx, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
 		defer cancel()
 		// The API outlives the doors: the last report may be for it.
-		if s.doors != nil {
-			s.doors.shutdown(ctx)
-		}
+		s.gates.shutdown(ctx)
 		if s.stopNode != nil {
 			s.stopNode()
 		}
