@@ -56,6 +56,10 @@ func (idle) TenantDNS(context.Context, string) (plan.TenantDNS, error) {
 	return plan.TenantDNS{}, nil
 }
 
+func (idle) PreviewConnection(_ context.Context, c postern.DataConnection) (postern.DataConnection, []plan.ConnectionAction, error) {
+	return c, nil, nil
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t}

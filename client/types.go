@@ -197,8 +197,9 @@ type Token struct {
 // TokenSpec is what a token may do.
 type TokenSpec struct {
 	Name         string    `json:"name" doc:"Appears in events"`
-	Role         string    `json:"role" enum:"admin,operator,organization-admin,organization-viewer,node"`
+	Role         string    `json:"role" enum:"admin,operator,organization-admin,organization-viewer,node,workload"`
 	Organization string    `json:"organization,omitempty"`
+	Tenant       string    `json:"tenant,omitempty" readOnly:"true" doc:"Of a workload's token, which is made at /v1/workload-tokens"`
 	ExpiresAt    time.Time `json:"expires_at,omitzero" doc:"Left out: never"`
 }
 
@@ -237,6 +238,7 @@ type Problem struct {
 
 // FieldProblem is one thing that is wrong with a request.
 type FieldProblem struct {
+	Reason  string `json:"reason,omitempty" doc:"Where one field can be wrong in several ways: from the closed list in docs/outbound.md"`
 	Field   string `json:"field,omitempty"`
 	Value   string `json:"value,omitempty"`
 	Message string `json:"message"`

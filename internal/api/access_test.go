@@ -50,6 +50,16 @@ var mayCall = map[string]string{
 	"POST /v1/tokens":                 "admin",
 	"DELETE /v1/tokens/{id}":          "admin",
 
+	"GET /v1/data-connections":              "admin operator example viewer",
+	"POST /v1/data-connections":             "admin operator example",
+	"GET /v1/data-connections/{id}":         "admin operator example viewer",
+	"POST /v1/data-connections/{id}/verify": "admin operator example",
+	"DELETE /v1/data-connections/{id}":      "admin operator example",
+	"GET /v1/outbound-regions":              "admin operator example viewer",
+	"GET /v1/workload-tokens":               "admin operator example viewer",
+	"POST /v1/workload-tokens":              "admin operator example",
+	"DELETE /v1/workload-tokens/{id}":       "admin operator example",
+
 	"GET /v1/tenants/{id}/preflight":     "admin operator example viewer",
 	"GET /v1/tenants/{id}/dns":           "admin operator example viewer",
 	"GET /v1/tenants/{id}/probes":        "admin operator example viewer",

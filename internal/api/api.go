@@ -45,6 +45,9 @@ type Loop interface {
 	// TenantDNS is what the public zones are to say for a tenant, and whether
 	// they do.
 	TenantDNS(ctx context.Context, tenant string) (plan.TenantDNS, error)
+	// PreviewConnection is what would become of a data connection, and what
+	// would be done at AWS for it.
+	PreviewConnection(ctx context.Context, c postern.DataConnection) (postern.DataConnection, []plan.ConnectionAction, error)
 }
 
 // Config is what a [Server] is made of.
@@ -92,6 +95,8 @@ func New(c Config) *Server {
 	s.accountRoutes()
 	s.endpointRoutes()
 	s.cutoverRoutes()
+	s.dataConnectionRoutes()
+	s.workloadTokenRoutes()
 	s.nodeRoutes()
 	s.recordRoutes()
 	s.tokenRoutes()

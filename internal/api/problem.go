@@ -112,7 +112,7 @@ func problemOf(es ...*postern.Error) *problem {
 	}
 	p := &problem{Problem: client.Problem{Type: "urn:postern:problem:" + string(code), Title: k.title, Status: k.status, Detail: postern.Errors(es).Error()}}
 	for _, e := range es {
-		p.Errors = append(p.Errors, client.FieldProblem{Field: e.Field, Value: e.Value, Message: e.Message, Fix: e.Fix})
+		p.Errors = append(p.Errors, client.FieldProblem{Reason: string(e.Reason), Field: e.Field, Value: e.Value, Message: e.Message, Fix: e.Fix})
 	}
 	return p
 }

@@ -18,7 +18,7 @@ func (s *Server) tokenRoutes() {
 
 func wireToken(t postern.Token) client.Token {
 	return client.Token{ID: t.ID, CreatedAt: t.CreatedAt, Spec: client.TokenSpec{
-		Name: t.Name, Role: string(t.Role), Organization: t.Organization, ExpiresAt: t.ExpiresAt,
+		Name: t.Name, Role: string(t.Role), Organization: t.Organization, Tenant: t.Tenant, ExpiresAt: t.ExpiresAt,
 	}}
 }
 
@@ -47,6 +47,9 @@ func (s *Server) createToken(ctx context.Context, id postern.Identity, in *struc
 		ID: "tok_" + secret()[:16], Name: spec.Name, Role: postern.Role(spec.Role), Organization: spec.Organization,
 		ExpiresAt: spec.ExpiresAt, CreatedAt: s.Now(),
 	}
+	if t.Role == postern.RoleWorkload {
+		return nil, postern.Invalid("spec.role", spec.Role, "belongs to a tenant", "make it with POST /v1/workload-tokens (`postern workload-token create`)")
+	}
 	if err := t.Validate(s.Now()); err != nil {
 		return nil, err
 	}
@@ -67,13 +70,18 @@ func (s *Server) createToken(ctx context.Context, id postern.Identity, in *struc
 		return nil, err
 	}
 	if made.ID != t.ID {
-		return nil, &postern.Error{
-			Code: postern.CodeConflict, Field: "Idempotency-Key", Value: in.IdempotencyKey,
-			Message: "token " + made.ID + " was made by this request before, and its secret is shown only once", Fix: "revoke it and create another",
-		}
+		return nil, secretIsGone(made.ID, in.IdempotencyKey)
 	}
 	made.Secret = plain
 	return &body[client.Token]{made}, nil
+}
+
+// secretIsGone is the answer to a repeated request for a token.
+func secretIsGone(token, key string) error {
+	return &postern.Error{
+		Code: postern.CodeConflict, Field: "Idempotency-Key", Value: key,
+		Message: "token " + token + " was made by this request before, and its secret is shown only once", Fix: "revoke it and create another",
+	}
 }
 
 func (s *Server) deleteToken(ctx context.Context, id postern.Identity, in *ByID) (*struct{}, error) {

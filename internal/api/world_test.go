@@ -60,7 +60,9 @@ type world struct {
 	log      *logBuffer
 	secrets  []string // must not be in the log
 	customer map[string]localaws.Account
-	vpcs     map[string]localaws.VPC // of a customer, in Virginia and Ireland
+	vpcs     map[string]localaws.VPC       // of a customer, in Virginia and Ireland
+	clusters map[string]postern.ServiceRef // of a customer, in Virginia: the service in front of its cluster
+	texts    map[string][]string           // what public DNS says
 
 	mu  sync.Mutex
 	now time.Time
@@ -91,20 +93,24 @@ var tokens = map[string]postern.Token{
 	"viewer":   {Role: postern.RoleOrgView, Organization: "example-corp"},
 	"globex":   {Role: postern.RoleOrgAdmin, Organization: "globex"},
 	"node":     {Role: postern.RoleNode},
+	"workload": {Role: postern.RoleWorkload, Organization: "example-corp", Tenant: "example"},
 }
 
 func secretOf(token string) string { return "postern_secret-of-" + token }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Now().UTC().Truncate(time.Second), log: &logBuffer{}, hub: nodelink.NewHub(), customer: map[string]localaws.Account{}, vpcs: map[string]localaws.VPC{}}
+	w := &world{
+		t: t, now: time.Now().UTC().Truncate(time.Second), log: &logBuffer{}, hub: nodelink.NewHub(), customer: map[string]localaws.Account{}, vpcs: map[string]localaws.VPC{},
+		clusters: map[string]postern.ServiceRef{}, texts: map[string][]string{},
+	}
 	w.startAWS()
 	w.openStore()
 	logger := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	rules := plan.Rules{Automatic: true, MissingGrace: 10 * time.Second}
 	w.loop = control.New(control.Config{
 		Platform: w.platform, Store: w.store, Cloud: w.cloud, Rules: rules, Resync: time.Minute, Settle: time.Second,
-		Publish: w.hub.Publish, Now: w.clock, Logger: logger,
+		Publish: w.hub.Publish, Now: w.clock, Logger: logger, Outbound: w.cloud, Texts: w,
 	})
 	w.config = api.Config{
 		Platform: w.platform, Store: w.store, Cloud: w.cloud, Loop: w.loop, Hub: w.hub, Rules: rules, Now: w.clock, Logger: logger, Version: "v1",
@@ -153,6 +159,7 @@ func (w *world) startAWS() {
 			w.vpcs[name+region] = b.AddVPC(w.customer[name].ID, region, name, zone)
 		}
 	}
+	w.addClusters(b, vendor.ID, port)
 	made, err := b.World()
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +178,36 @@ func (w *world) startAWS() {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.cloud.Close)
+}
+
+// addClusters puts a network of the platform into Virginia, and an endpoint
+// service in front of each customer's cluster.
+func (w *world) addClusters(b *localaws.Builder, vendor string, port uint16) {
+	out := b.AddVPC(vendor, virginia, "outbound", "use1-az2", "use1-az4")
+	network := postern.OutboundNetwork{Region: virginia, VPC: out.ID, EgressGroup: out.DefaultSecurityGroup}
+	for _, s := range out.Subnets {
+		network.Subnets = append(network.Subnets, postern.OutboundSubnet{ID: s.ID, Zone: s.ZoneID})
+	}
+	w.platform.Outbound = postern.Outbound{
+		Regions: []string{virginia, oregon}, Principal: "arn:aws:iam::" + vendor + ":root", Networks: []postern.OutboundNetwork{network},
+	}
+	for _, name := range []string{"example-corp", "globex"} {
+		v := b.AddVPC(w.customer[name].ID, virginia, name+"-trino", "use1-az2")
+		lb := b.AddLoadBalancer(v, "trino", 5, []string{"use1-az2"}, localaws.LoadListener{Port: port, Targets: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}})
+		s := localaws.EndpointService{
+			ID: localaws.StableServiceID(w.customer[name].ID, virginia, "trino"), Account: w.customer[name].ID, Region: virginia,
+			LoadBalancers: []string{lb.ARN}, AcceptanceRequired: true, AllowedPrincipals: []string{w.platform.Outbound.Principal},
+		}
+		b.AddEndpointService(s)
+		w.clusters[name] = postern.ServiceRef{Region: virginia, ID: s.ID, Name: s.ServiceName()}
+	}
+}
+
+// Texts is what public DNS says.
+func (w *world) Texts(_ context.Context, name string) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.texts[name], nil
 }
 
 // emptyDatabase is a database with its schema: making that is what takes time.

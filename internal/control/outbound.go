@@ -404,14 +404,14 @@ func (l *Loop) tell(before, after postern.DataConnection, v plan.ConnectionView)
 }
 
 // PreviewConnection is what would become of a data connection, from a fresh look
-// at everything: its conditions, and what would be done at AWS first.
-func (l *Loop) PreviewConnection(ctx context.Context, c postern.DataConnection) (plan.ConnectionStep, error) {
+// at everything: it with its conditions, and what would be done at AWS.
+func (l *Loop) PreviewConnection(ctx context.Context, c postern.DataConnection) (postern.DataConnection, []plan.ConnectionAction, error) {
 	if l.Outbound == nil {
-		return plan.ConnectionStep{}, &postern.Error{Code: postern.CodeUnavailable, Message: "this server makes no data connections", Fix: "ask the vendor"}
+		return c, nil, &postern.Error{Code: postern.CodeUnavailable, Message: "this server makes no data connections", Fix: "ask the vendor"}
 	}
 	d, err := l.outboundDesired(ctx)
 	if err != nil {
-		return plan.ConnectionStep{}, err
+		return c, nil, err
 	}
 	v := l.connectionView(d, c)
 	if cloud, ok := l.observeOutbound(ctx, []string{c.Region})[c.Region]; ok {
@@ -419,5 +419,5 @@ func (l *Loop) PreviewConnection(ctx context.Context, c postern.DataConnection) 
 		v.Cloud = &mine
 	}
 	l.lookAt(ctx, c, &v)
-	return plan.Connection(c, v), nil
+	return plan.Connection(c, v).After, plan.ForeseeConnection(c, v), nil
 }

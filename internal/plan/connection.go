@@ -251,12 +251,16 @@ func list(words []string) string {
 	return strings.Join(words, ", ")
 }
 
+// ConnectionConditions lists the conditions of a connection in the order in
+// which they come to hold, but for Ready, which sums them up.
+func ConnectionConditions() []postern.ConditionType {
+	return []postern.ConditionType{postern.HostnameProven, postern.ServiceAuthorized, postern.ServiceSuitable, postern.Connected, postern.Verified}
+}
+
 // Waits is the first condition of a connection that does not hold, in the order
 // in which they come to; the zero value: all do.
 func Waits(c postern.DataConnection) postern.Condition {
-	for _, t := range []postern.ConditionType{
-		postern.HostnameProven, postern.ServiceAuthorized, postern.ServiceSuitable, postern.Connected, postern.Verified,
-	} {
+	for _, t := range ConnectionConditions() {
 		if got := postern.FindCondition(c.Conditions, t); got.Status != postern.True {
 			return got
 		}

@@ -307,3 +307,39 @@ func Sweep(removed []postern.RemovedConnection, region string, cloud map[string]
 	}
 	return out
 }
+
+// ForeseeConnection lists everything that would be done at AWS for a connection
+// one after the other, if nothing else changes: until the customer has to act.
+func ForeseeConnection(c postern.DataConnection, v ConnectionView) (out []ConnectionAction) {
+	const madeUp = "(new)"
+	for range len(c.Ports) + 5 { // more than there are steps
+		s := Connection(c, v)
+		if len(s.Actions) == 0 {
+			return out
+		}
+		out = append(out, s.Actions...)
+		c = s.After
+		cloud := *v.Cloud
+		for _, a := range s.Actions {
+			switch a.Kind {
+			case CreateGroup:
+				cloud.Groups = append(slices.Clone(cloud.Groups), postern.OutboundGroup{ID: madeUp, ConnectionID: c.ID})
+			case SetGroupRules:
+				cloud.Groups = slices.Clone(cloud.Groups)
+				for i, g := range cloud.Groups {
+					if g.ID == a.Target {
+						cloud.Groups[i].Rules = wantedRules(c, v.Network.EgressGroup)
+					}
+				}
+			case CreateEndpoint:
+				return out // the customer's turn
+			case DeleteEndpoint:
+				cloud.Endpoints = slices.DeleteFunc(slices.Clone(cloud.Endpoints), func(e postern.OutboundEndpoint) bool { return e.ID == a.Target })
+			case DeleteGroup:
+				cloud.Groups = slices.DeleteFunc(slices.Clone(cloud.Groups), func(g postern.OutboundGroup) bool { return g.ID == a.Target })
+			}
+		}
+		v.Cloud = &cloud
+	}
+	return out
+}
