@@ -111,13 +111,17 @@ func (f *fabric) listen(key interfacePort, lb LoadBalancer, ln LoadListener, zon
 		}
 	}
 	s := f.server
+	header := func(dst []byte, client, endpoint netip.AddrPort) []byte {
+		return proxyproto.AppendAWS(dst, client, endpoint, key.endpoint)
+	}
+	if ln.Plain {
+		header = func(dst []byte, _, _ netip.AddrPort) []byte { return dst }
+	}
 	return eni.Listen(s.ctx, eni.Config{
 		Addr: key.addr, Targets: ln.Targets, Source: source, Registered: s.registered,
 		IdleTimeout: s.cfg.IdleTimeout, Logger: s.log.With("vpc_endpoint_id", key.endpoint),
-		Admit: func(client netip.AddrPort) bool { return s.admits(key.endpoint, client.Addr(), ln.Port) },
-		Header: func(dst []byte, client, endpoint netip.AddrPort) []byte {
-			return proxyproto.AppendAWS(dst, client, endpoint, key.endpoint)
-		},
+		Admit:  func(client netip.AddrPort) bool { return s.admits(key.endpoint, client.Addr(), ln.Port) },
+		Header: header,
 	})
 }
 

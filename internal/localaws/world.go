@@ -85,6 +85,9 @@ type Node struct {
 type LoadListener struct {
 	Port    uint16           `yaml:"port"`
 	Targets []netip.AddrPort `yaml:"targets"`
+	// Plain sends no PROXY header ahead: proxy_protocol_v2.enabled is off,
+	// which is AWS's default.
+	Plain bool `yaml:"plain,omitempty"`
 }
 
 // EndpointService is an endpoint service that exists from the start.

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net"
+	"net/netip"
 	"os"
 	"time"
 )
@@ -80,21 +82,20 @@ func makeAuthority(certFile, keyFile string) (*authority, error) {
 
 // issue makes a server certificate for names, which may be wildcards.
 func (a *authority) issue(names ...string) (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
+	return sign(&x509.Certificate{
+		Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: a.cert.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	return tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key}, err
+	}, a)
+}
+
+// issueFor makes a server certificate for an address and names.
+func (a *authority) issueFor(at netip.Addr, names ...string) (tls.Certificate, error) {
+	return sign(&x509.Certificate{
+		Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, IPAddresses: []net.IP{at.AsSlice()},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: a.cert.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, a)
 }
 
 // pool trusts the authority and nobody else.

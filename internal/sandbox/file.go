@@ -22,6 +22,30 @@ type File struct {
 	Nodes     map[string]FileNode   `json:"nodes"` // the ingress nodes, by ID
 	Hosts     map[string]string     `json:"hosts"` // standard hostname, by tenant
 	AccessLog string                `json:"access_log"`
+	Egress    FileEgress            `json:"egress"` // the way out
+	Trino     map[string]FileTrino  `json:"trino"`  // the customers' clusters, by organization
+}
+
+// FileEgress is how the vendor's workloads reach the customers' clusters.
+type FileEgress struct {
+	Proxy       string                    `json:"proxy"` // URL of the CONNECT proxy
+	Region      string                    `json:"region"`
+	Transparent map[string]netip.AddrPort `json:"transparent"` // where a tenant's workloads connect straight, by tenant
+	DNS         map[string]netip.AddrPort `json:"dns"`         // answers that address for the tenant's connections
+	Sources     map[string]netip.Addr     `json:"sources"`     // where a tenant's workloads run
+	Tokens      map[string]string         `json:"tokens"`      // file with a workload's token, by tenant
+	AdminURL    string                    `json:"admin_url"`   // health and metrics
+}
+
+// FileTrino is a customer's cluster behind its endpoint service.
+type FileTrino struct {
+	Tenant            string   `json:"tenant"` // whose workloads are to reach it
+	Hostname          string   `json:"hostname"`
+	Port              uint16   `json:"port"`
+	ServiceName       string   `json:"vpc_endpoint_service_name"`
+	ServiceID         string   `json:"vpc_endpoint_service_id"`
+	AvailabilityZones []string `json:"availability_zone_ids"`
+	ControlURL        string   `json:"control_url"` // POST certificate/KIND replaces its certificate
 }
 
 // FileAPI is how to reach Postern's API.

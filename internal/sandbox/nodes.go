@@ -22,10 +22,12 @@ const (
 // nodeIDs lists the nodes.
 func nodeIDs() []string { return []string{nodeA, nodeB} }
 
-// node is an ingress node: a process of its own, as far as the product knows.
+// node is a node of the data plane: a process of its own, as far as the product
+// knows.
 type node struct {
 	id       string
 	config   string // file
+	run      func(ctx context.Context, config string) (stop func(), err error)
 	adminURL string
 	link     *gate
 
@@ -36,7 +38,7 @@ type node struct {
 // openNodes gives each node a token and a config file, and runs it.
 func (s *Sandbox) openNodes(ctx context.Context) error {
 	for _, id := range nodeIDs() {
-		n, err := s.layNode(ctx, id)
+		n, err := s.layNode(ctx, id, s.ingressRole(id))
 		if err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}
@@ -56,8 +58,9 @@ func (s *Sandbox) openNodes(ctx context.Context) error {
 	return nil
 }
 
-// layNode writes what an operator would write for a node.
-func (s *Sandbox) layNode(ctx context.Context, id string) (*node, error) {
+// layNode writes what an operator would write for a node; role fills in what
+// is its role's.
+func (s *Sandbox) layNode(ctx context.Context, id string, role func(*serve.Config)) (*node, error) {
 	admin, err := loopbackPort(ctx)
 	if err != nil {
 		return nil, err
@@ -67,28 +70,36 @@ func (s *Sandbox) layNode(ctx context.Context, id string) (*node, error) {
 		return nil, err
 	}
 	s.stops = append(s.stops, link.close)
-	n := &node{id: id, config: s.path(id + ".yaml"), adminURL: "http://" + admin.String(), link: link}
+	n := &node{id: id, config: s.path(id + ".yaml"), adminURL: "http://" + admin.String(), link: link, run: s.serve}
 	if err := s.makeToken(ctx, s.tokenFile(id), client.TokenSpec{Name: id, Role: "node"}); err != nil {
 		return nil, err
 	}
 	c := serve.Config{
-		Platform: s.path("platform.yaml"), StateDir: s.path(id), Roles: []string{serve.RoleIngress},
+		Platform: s.path("platform.yaml"), StateDir: s.path(id),
 		Node:  serve.Node{ID: id, ControlURL: "http://" + link.addr().String(), TokenFile: s.tokenFile(id)},
 		Admin: serve.Admin{Listen: admin}, ProbeBackends: time.Second,
-		AccessLog: s.path("access.log"), // both append whole lines
+		AccessLog: s.path("access.log"), // all append whole lines
 		Log:       serve.Log{Format: "text", Level: "info"}, ShutdownTimeout: shutdownTimeout,
 	}
-	at := s.places.nodes[id]
-	for _, r := range s.platform.RegionIDs() {
-		c.Ingress = append(c.Ingress, serve.Ingress{
-			Region: r, Private: netip.AddrPortFrom(at.private[r], s.httpsPort), Public: netip.AddrPortFrom(at.public[r], s.httpsPort),
-		})
-	}
+	role(&c)
 	config, err := strictyaml.Encode(c)
 	if err != nil {
 		return nil, err
 	}
 	return n, writeFile(n.config, config)
+}
+
+// ingressRole gives a node a door in every region.
+func (s *Sandbox) ingressRole(id string) func(*serve.Config) {
+	return func(c *serve.Config) {
+		c.Roles = []string{serve.RoleIngress}
+		at := s.places.nodes[id]
+		for _, r := range s.platform.RegionIDs() {
+			c.Ingress = append(c.Ingress, serve.Ingress{
+				Region: r, Private: netip.AddrPortFrom(at.private[r], s.httpsPort), Public: netip.AddrPortFrom(at.public[r], s.httpsPort),
+			})
+		}
+	}
 }
 
 // awaitNode waits until a node has routes in force, or knows that it is fenced:
@@ -116,17 +127,31 @@ func (s *Sandbox) StartNode(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	return n.start(ctx)
+}
+
+func (n *node) start(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.stop != nil {
 		return nil
 	}
-	stop, err := s.serve(ctx, n.config)
+	stop, err := n.run(ctx, n.config)
 	if err != nil {
-		return fmt.Errorf("%s: %w", id, err)
+		return fmt.Errorf("%s: %w", n.id, err)
 	}
 	n.stop = stop
 	return nil
+}
+
+// halt stops it as a signal would; one that is stopped stays so.
+func (n *node) halt() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stop != nil {
+		n.stop()
+		n.stop = nil
+	}
 }
 
 // StopNode stops a node as a signal would; one that is stopped stays so.
@@ -135,12 +160,7 @@ func (s *Sandbox) StopNode(id string) error {
 	if err != nil {
 		return err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.stop != nil {
-		n.stop()
-		n.stop = nil
-	}
+	n.halt()
 	return nil
 }
 

@@ -76,6 +76,7 @@ type places struct {
 	nodes    map[string]nodePlaces   // by node
 	scim     map[string]netip.Addr
 	backends map[string]netip.Addr // by region
+	outbound outboundPlaces
 }
 
 // layOut builds the world of a platform: its account with a VPC, a load
@@ -98,11 +99,15 @@ func layOut(p *postern.Platform, seed string, g ground, port uint16) (places, er
 	vendor := b.AddAccount("platform")
 	out.accounts["platform"] = vendor
 	public, scim, publicB := g.ingress, g.scim, g.ingressB
+	var home localaws.VPC // in the first region
 	for i, s := range own.Segments {
 		own.Segments[i].Regions = slices.Clone(s.Regions)
 		for j := range own.Segments[i].Regions {
 			r := &own.Segments[i].Regions[j]
 			vpc := b.AddVPC(vendor.ID, r.ID, "platform-"+r.ID, r.AvailabilityZones...)
+			if i == 0 && j == 0 {
+				home = vpc
+			}
 			out.private[r.ID], out.backends[r.ID] = vpc.Host(r.AvailabilityZones[0], ingressHost), vpc.Host(r.AvailabilityZones[0], backendHost)
 			public, scim, publicB = public.Next(), scim.Next(), publicB.Next()
 			out.public[r.ID], out.scim[r.ID] = public, scim
@@ -129,6 +134,7 @@ func layOut(p *postern.Platform, seed string, g ground, port uint16) (places, er
 			out.networks[n.name] = b.AddVPC(a.ID, n.region, n.name)
 		}
 	}
+	out.layOutbound(b, p, home, port)
 	world, err := b.World()
 	out.world = world
 	for name, a := range maps.Clone(out.accounts) {

@@ -19,6 +19,7 @@ import (
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/localaws"
+	"github.com/postern-net/postern/internal/sandbox/trino"
 	"github.com/postern-net/postern/internal/serve"
 )
 
@@ -65,6 +66,9 @@ type Sandbox struct {
 	adminURL  string
 	aws       *localaws.Server
 	nodes     map[string]*node
+	egress    *node
+	clusters  map[string]*trino.Cluster // by organization
+	switches  map[string]string         // URL, likewise
 	admin     *client.Client
 	people    map[string]*client.Client // by organization
 	control   *process
@@ -86,7 +90,7 @@ func Start(ctx context.Context, o Options) (*Sandbox, error) {
 		return nil, err
 	}
 	s := &Sandbox{options: o, dir: o.StateDir, ground: g, resync: resync, people: map[string]*client.Client{}, nodes: map[string]*node{}}
-	for _, open := range []func(context.Context) error{s.lay, s.openAWS, s.openApps, s.openControl, s.openNodes, s.populate, s.describe} {
+	for _, open := range []func(context.Context) error{s.lay, s.openAWS, s.openApps, s.openClusters, s.openControl, s.openNodes, s.openEgress, s.populate, s.describe} {
 		if err := open(ctx); err != nil {
 			s.Stop()
 			return nil, err
@@ -195,6 +199,8 @@ func (s *Sandbox) File() File {
 		Ingress:   FileIngress{Private: s.places.private, Public: s.places.public, SCIM: s.places.scim},
 		Nodes:     map[string]FileNode{},
 		Hosts:     map[string]string{},
+		Egress:    s.fileEgress(),
+		Trino:     s.fileTrino(),
 	}
 	for id, at := range s.places.nodes {
 		f.Nodes[id] = FileNode{Private: at.private, Public: at.public, AdminURL: s.nodes[id].adminURL, TokenFile: s.tokenFile(id)}

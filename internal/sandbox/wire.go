@@ -38,7 +38,10 @@ func (s *Sandbox) openControl(ctx context.Context) error {
 		Admin:    serve.Admin{Listen: admin},
 		AWS:      serve.AWS{EndpointURL: s.aws.EndpointURL(), AccessKeyID: key.ID, SecretAccessKeyFile: s.path("platform.secret")},
 		Approval: cmp.Or(s.options.Approval, "policy"), Resync: resync, Settle: settle,
-		DNS: serve.DNS{Listen: []netip.AddrPort{s.nameserver()}, TTL: time.Second},
+		DNS: serve.DNS{
+			Listen: []netip.AddrPort{s.nameserver()}, TTL: time.Second,
+			Resolvers: []netip.AddrPort{netip.AddrPortFrom(s.ground.resolver, s.dnsPort)},
+		},
 		Cutover: serve.Cutover{
 			Observe: 4 * time.Second, Window: 10 * time.Second, Clients: 3, Drain: time.Second, NodeSilence: 8 * time.Second,
 		},
@@ -96,7 +99,7 @@ func (s *Sandbox) serveHere(ctx context.Context, config string) (func(), error) 
 	if err != nil {
 		return nil, err
 	}
-	server := serve.New(c, p, serve.Options{Version: s.options.Version, Logger: s.options.Logger.With("of", "postern")})
+	server := serve.New(c, p, serve.Options{Version: s.options.Version, Logger: s.options.Logger.With("of", "postern"), Clusters: s.lookAtClusters()})
 	return server.Stop, server.Start(ctx)
 }
 
@@ -133,6 +136,11 @@ func (s *Sandbox) populateOrganization(ctx context.Context, c customer) error {
 	for _, t := range c.tenants {
 		_, err := s.admin.CreateTenant(ctx, client.Tenant{ID: t.Name, Spec: client.TenantSpec{Organization: c.id, Region: t.Region}})
 		if err != nil && !client.HasCode(err, "conflict") {
+			return err
+		}
+	}
+	if cluster, ok := s.places.outbound.clusters[c.id]; ok {
+		if err := s.makeWorkloadToken(ctx, cluster.tenant); err != nil {
 			return err
 		}
 	}

@@ -154,6 +154,8 @@ func controlPlaneRooms() []Room {
 			{own("internal/localaws"), "the cloud"},
 			{own("internal/platformfile"), "the platform"},
 			{own("internal/proxyproto"), "forged headers, to see them refused"},
+			{own("internal/certcheck"), "whom its world takes for a public authority"},
+			{"github.com/trinodb/trino-go-client", "a workload's query, by Trino's own client"},
 			{"github.com/miekg/dns", "queries, as a customer sends them"},
 			{"github.com/spf13/cobra", "its command"},
 		}},
