@@ -93,6 +93,9 @@ func (e *Error) Error() string {
 		if f.Fix != "" {
 			line += "; " + f.Fix
 		}
+		if f.Reason != "" {
+			line += " [" + f.Reason + "]"
+		}
 		lines = append(lines, line)
 	}
 	return strings.Join(lines, "\n")

@@ -85,7 +85,7 @@ func TestExtraCommands(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"--help", 0, "serve         Run it"},
+		{"--help", 0, "serve          Run it"},
 		{"serve --help", 0, "--config string"},
 		{"serve --config x", 0, "ran"},
 		{"serve", 2, `postern: required flag(s) "config" not set; see "postern serve --help"`},

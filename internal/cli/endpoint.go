@@ -9,10 +9,11 @@ import (
 	"github.com/postern-net/postern/client"
 )
 
-// The states of an endpoint that a command decides by.
+// The states of an endpoint, and of a data connection, that a command decides by.
 const (
 	stateRequested = "requested"
 	stateReady     = "ready"
+	stateRemoving  = "removing"
 )
 
 func (a *app) endpoint() *cobra.Command {

@@ -89,7 +89,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.`,
 		&cobra.Group{ID: groupLocal, Title: "On this machine:"},
 	)
 	a.settings.flags(root)
-	add(root, groupCustomer, a.whoami(), a.regions(), a.tenant(), a.account(), a.endpoint(), a.cutover(), a.dns(), a.denials(), a.events())
+	add(root, groupCustomer, a.whoami(), a.regions(), a.tenant(), a.account(), a.endpoint(), a.cutover(), a.dns(), a.connections(), a.workloadToken(), a.denials(), a.events())
 	add(root, groupOperator, a.organization(), a.token(), a.node(), a.plan())
 	strict(extra)
 	onThisMachine := append([]*cobra.Command{a.platform(), a.version()}, extra...)
@@ -176,12 +176,12 @@ Examples:
 
 Commands:
 {{- range $cmds}}{{if (or .IsAvailableCommand (eq .Name "help"))}}
-  {{rpad .Name 13}} {{.Short}}{{end}}{{end}}
+  {{rpad .Name 14}} {{.Short}}{{end}}{{end}}
 {{- else}}{{range $group := .Groups}}
 
 {{.Title}}
 {{- range $cmds}}{{if (and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help")))}}
-  {{rpad .Name 13}} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{end}}
+  {{rpad .Name 14}} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{end}}
 {{- if .HasAvailableLocalFlags}}
 
 Flags:

@@ -82,6 +82,7 @@ func runInWorlds(t *testing.T, dir string, automatic bool) {
 			"await": await, "stable": stable, "break-aws": breakAWS, "deny": deny,
 			"visit": visitPrivately, "visit-publicly": visitPublicly, "keep-coming": keepComing, "address": address, "ask-backends": askBackends,
 			"lose-node": loseNode, "fence": fence,
+			"keep": keep, "cluster": clusterOf, "prove-hostname": proveHostname, "authorize": authorize, "require-acceptance": requireAcceptance, "accept": acceptAll, "certificate": certificate,
 		},
 	})
 }

@@ -37,6 +37,9 @@ is not printed.`,
   postern token create ingress-1 --role node --expires-in 8760h`,
 		Args: takes("NAME"),
 		RunE: a.once(func(ctx context.Context, s session, args []string) error {
+			if postern.Role(role) == postern.RoleWorkload {
+				return settlef("a workload's token belongs to a tenant: postern workload-token create %s --tenant NAME", args[0])
+			}
 			spec := client.TokenSpec{Name: args[0], Role: role}
 			// The environment's organization is for roles that have one; the
 			// flag is meant as it is given.

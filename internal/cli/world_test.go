@@ -41,6 +41,7 @@ type world struct {
 	cloud     *localaws.Server
 	door      uint16 // port of the platform's load balancer
 	plane     *plane
+	outbound  outbound
 	store     *store.Store
 	stop      func()
 }
@@ -77,7 +78,8 @@ func newWorld(ctx context.Context, dir string, automatic bool) (_ *world, err er
 	rules := plan.Rules{Automatic: automatic, MissingGrace: time.Second, Cutover: cutoverRules}
 	loop := control.New(control.Config{
 		Platform: platform, Store: w.store, Cloud: cloud, Rules: rules, Resync: 200 * time.Millisecond, Settle: 50 * time.Millisecond,
-		Publish: w.plane.publish, PublishZones: w.plane.publishZones, Names: w.plane.checker(), Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Publish: w.plane.publish, PublishZones: w.plane.publishZones, Names: w.plane.checker(),
+		Outbound: cloud, Texts: &w.outbound, Verifier: &w.outbound, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 	})
 	srv := httptest.NewServer(api.New(api.Config{
 		Platform: platform, Store: w.store, Cloud: cloud, Loop: loop, Rules: rules, Now: time.Now,
@@ -134,6 +136,7 @@ func (w *world) startCloud(ctx context.Context, platform *postern.Platform) (loc
 			})
 		}
 	}
+	w.addClusters(b, vendor.ID, platform)
 	cfg := localaws.Config{Timing: localaws.Timing{Available: 20 * time.Millisecond, DNS: -1, Delete: -1}}
 	if cfg.World, err = b.World(); err != nil {
 		return localaws.AccessKey{}, err
