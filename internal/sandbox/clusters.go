@@ -64,12 +64,11 @@ func (s *Sandbox) openSwitch(ctx context.Context, organization string) (string, 
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		fmt.Fprintln(w, "presents the certificate:", kind)
+		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("POST /starting/{is}", func(w http.ResponseWriter, r *http.Request) {
-		is := r.PathValue("is") == "true"
-		s.clusters[organization].SetStarting(is)
-		fmt.Fprintln(w, "starting:", is)
+		s.clusters[organization].SetStarting(r.PathValue("is") == "true")
+		w.WriteHeader(http.StatusNoContent)
 	})
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(loopback, 0).String())

@@ -58,7 +58,7 @@ func (pl *places) layOutbound(b *localaws.Builder, p *postern.Platform, vpc loca
 			continue
 		}
 		tenant, network := c.tenants[0].Name, pl.networks[c.networks[0].name]
-		o.bound[tenant], o.workloads[tenant] = vpc.Host(zone, boundHost+uint8(i)), vpc.Host(zone, workloadHost+uint8(i)) //nolint:gosec // a handful
+		o.bound[tenant], o.workloads[tenant] = vpc.Host(zone, boundHost+uint8(i)), vpc.Host(zone, workloadHost+uint8(i))
 		cluster := clusterPlace{tenant: tenant, hostname: hostname, at: network.Host(o.zones[0], clusterHost)}
 		lb := b.AddLoadBalancer(network, "starburst", nodeHost, o.zones, localaws.LoadListener{
 			Port: port, Targets: []netip.AddrPort{netip.AddrPortFrom(cluster.at, port)}, Plain: true,

@@ -32,6 +32,7 @@ type story struct {
 	alert           []byte                // how refusals look on the wire
 	seen            string                // detail of the current step
 	moving          client.Cutover        // of tenant example
+	out             outboundStory
 }
 
 type chapter struct {
@@ -39,7 +40,7 @@ type chapter struct {
 	play        func(*story, context.Context) error
 }
 
-// The story of the inbound seed so far. Mutants name these steps.
+// The story of both seeds. Mutants name these steps.
 var chapters = []chapter{
 	{"clean-slate", "whatever an earlier run left is revoked and gone", (*story).cleanSlate},
 	{"catalogue", "the catalogue offers the tenant's region first", (*story).readCatalogue},
@@ -67,6 +68,17 @@ var chapters = []chapter{
 	{"turns-back", "in another rehearsal the endpoint dies: back by itself, the internet never notices", (*story).turnsBack},
 	{"other-segments", "the same in the other segments", (*story).others},
 	{"account-removed", "an account is removed: routes, connections and principal go", (*story).revoked},
+	{"outbound-request", "the way out: a request is told all of its problems at once, each with its reason", (*story).refusedRequest},
+	{"outbound-principal", "a proven hostname, and the condition says which principal to authorize; nothing is made", (*story).principal},
+	{"outbound-acceptance", "a service that asks its owner nothing is refused by its setting's name", (*story).acceptanceOff},
+	{"outbound-pending", "authorized: one endpoint waits for the owner's acceptance, and workloads are told so", (*story).pendingConnection},
+	{"outbound-ownership", "another organization names that service for itself: refused, nothing is made", (*story).foreignService},
+	{"outbound-certificate", "accepted: each kind of bad certificate is refused for its own reason", (*story).certificates},
+	{"outbound-query", "with a good one, Trino's client runs SELECT 1 by the proxy and straight, verification on", (*story).queries},
+	{"outbound-isolation", "another tenant's workload reaches its own cluster and not this one, whatever it asks for", (*story).foreignWorkload},
+	{"outbound-replaced", "the certificate is replaced by a bad one: condition, event, 503, and no other path", (*story).replaced},
+	{"outbound-token", "a workload's token is revoked: its open session is cut, the other's is not", (*story).tokenRevoked},
+	{"outbound-deleted", "deleted: workloads are refused at once, and nothing is left in the cloud", (*story).connectionDeleted},
 }
 
 // Check plays the story and calls each for every step as it ends. It stops at
@@ -112,6 +124,9 @@ func (st *story) cleanSlate(ctx context.Context) error {
 		}
 	}
 	if err := st.reopen(ctx); err != nil {
+		return err
+	}
+	if err := st.withdrawConnections(ctx, &removed); err != nil {
 		return err
 	}
 	err := until(ctx, func() error {
