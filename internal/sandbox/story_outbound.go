@@ -90,15 +90,24 @@ func (st *story) refusedRequest(ctx context.Context) error {
 	return nil
 }
 
-// request asks for a customer's cluster and publishes what proves its hostname.
+// request publishes what proves a hostname, which a dry run tells, and then asks
+// for the cluster: the public resolver would remember for a while that the
+// record was not there.
 func (st *story) request(ctx context.Context, p person, spec client.DataConnectionSpec) (string, error) {
-	made, err := p.api.CreateDataConnection(ctx, spec, false)
+	tried, err := p.api.CreateDataConnection(ctx, spec, true)
 	if err != nil {
 		return "", err
 	}
-	c := made.Connection
-	zone := c.Spec.Hostname[strings.IndexByte(c.Spec.Hostname, '.')+1:]
-	return c.ID, p.publish(ctx, zone, c.Status.Challenge.Name, c.Status.Challenge.Value)
+	record := tried.Connection.Status.Challenge
+	zone := spec.Hostname[strings.IndexByte(spec.Hostname, '.')+1:]
+	if err := p.publish(ctx, zone, record.Name, record.Value); err != nil {
+		return "", err
+	}
+	made, err := p.api.CreateDataConnection(ctx, spec, false)
+	if err == nil && made.Connection.Status.Challenge != record {
+		err = fmt.Errorf("the dry run told another record: %+v, and now %+v", record, made.Connection.Status.Challenge)
+	}
+	return made.Connection.ID, err
 }
 
 // waits is the first condition that does not hold.
