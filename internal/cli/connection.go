@@ -41,8 +41,11 @@ func (a *app) connectionsCreate() *cobra.Command {
 		Long: `Create asks for a data connection. Everything that is wrong with the request is told at once, each problem
 with its reason in brackets (docs/outbound.md), and nothing is created then.
 
-With --dry-run nothing is created either: the platform looks at public DNS and at your service, and the
-command prints what it found and what would be done.
+With --dry-run nothing is created either: the platform looks at your service, and the command prints what
+it found, the record that proves the hostname, and what would be done.
+
+When you have published the record, say so with "postern connections verify". Public DNS is not asked for
+it before, but every few minutes: resolvers remember for a while that there was none.
 
 With --wait the command tells what the connection waits for, and ends when it is ready, with status 0, or
 when it cannot become so as it is.`,
@@ -238,9 +241,9 @@ func requestedText(r client.DataConnectionResult) string {
 	case r.DryRun && len(r.Actions) == 0:
 		return s + "\nNothing was changed. Nothing would be done at AWS yet: see the first condition that is not True.\n"
 	case r.DryRun:
-		return s + "\nNothing was changed. At AWS would be done:\n\n" + actionTable(r.Actions)
+		return s + "\nNothing was changed. Once the hostname is proven, at AWS would be done:\n\n" + actionTable(r.Actions)
 	}
-	return s + "\nAsked for. \"postern connections show " + r.Connection.Spec.Hostname + "\" tells what it waits for.\n"
+	return s + "\nAsked for. Publish the proof of the hostname, then: postern connections verify " + r.Connection.Spec.Hostname + "\n"
 }
 
 func connectionText(c client.DataConnection) string {

@@ -64,13 +64,15 @@ func (silent) Verify(context.Context, Target) ([]postern.Finding, error) {
 // outboundMemory is what the outbound lane knows only while the process lives.
 type outboundMemory struct {
 	mu      sync.Mutex
-	looked  map[string]time.Time // by connection: when DNS, the service or the cluster was looked at
+	looked  map[string]time.Time // by connection: when the service or the cluster was looked at
+	asked   map[string]time.Time // by connection: when DNS was asked for its hostname's proof
+	served  map[string]time.Time // by connection: VerifyAsked, when it was looked at
 	refused map[string]string    // by connection: why AWS last refused
 	done    map[string]bool      // actions that were recorded, and are still planned
 }
 
 func newOutboundMemory() outboundMemory {
-	return outboundMemory{looked: map[string]time.Time{}, refused: map[string]string{}, done: map[string]bool{}}
+	return outboundMemory{looked: map[string]time.Time{}, asked: map[string]time.Time{}, served: map[string]time.Time{}, refused: map[string]string{}, done: map[string]bool{}}
 }
 
 // The limits of one look.
@@ -224,14 +226,18 @@ func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[stri
 				mine := cloud[c.ID]
 				views[i].Cloud = &mine
 			}
-			if c.Removing || !l.due(c) {
+			name := l.proofDue(c)
+			if c.Removing || !name && !l.due(c) {
 				return
 			}
 			looked[i] = l.Now()
-			l.lookAt(ctx, c, &views[i])
+			l.lookAt(ctx, c, &views[i], name)
 			l.outbound.mu.Lock()
-			l.outbound.looked[c.ID] = looked[i]
-			l.outbound.mu.Unlock()
+			defer l.outbound.mu.Unlock()
+			l.outbound.looked[c.ID], l.outbound.served[c.ID] = looked[i], c.VerifyAsked
+			if name {
+				l.outbound.asked[c.ID] = looked[i]
+			}
 		})
 	}
 	wg.Wait()
@@ -279,20 +285,51 @@ func (l *Loop) due(c postern.DataConnection) bool {
 	case postern.DataConnectionRequested, postern.DataConnectionAwaitsPermission, postern.DataConnectionReady,
 		postern.DataConnectionDegraded, postern.DataConnectionFailed, postern.DataConnectionRemoving:
 	}
-	return !ok || !c.VerifyAsked.Before(last) || l.Now().Sub(last) >= pace
+	return !ok || l.toldTo(c) || l.Now().Sub(last) >= pace
 }
+
+// toldTo tells whether somebody asked to look, and nobody has since.
+func (l *Loop) toldTo(c postern.DataConnection) bool {
+	l.outbound.mu.Lock()
+	served, ok := l.outbound.served[c.ID]
+	l.outbound.mu.Unlock()
+	if !ok { // another process may have
+		return c.CheckedAt.Before(c.VerifyAsked)
+	}
+	return !served.Equal(c.VerifyAsked)
+}
+
+// proofDue tells whether it is time to ask DNS for a hostname's proof. To ask for
+// a record that is not there yet makes resolvers remember that there is none, for
+// a quarter of an hour where Route 53 serves the zone: so it is asked for when
+// somebody says that it is there, and seldom otherwise.
+func (l *Loop) proofDue(c postern.DataConnection) bool {
+	if !c.ProvenAt.IsZero() {
+		return false
+	}
+	l.outbound.mu.Lock()
+	last, ok := l.outbound.asked[c.ID]
+	l.outbound.mu.Unlock()
+	if !ok {
+		last = c.CreatedAt
+	}
+	return l.toldTo(c) || l.Now().Sub(last) >= proofPace
+}
+
+// proofPace is how often DNS is asked for a proof without being told to.
+const proofPace = 5 * time.Minute
 
 // lookPace is how many settle periods lie between two looks at a cluster that
 // was just connected.
 const lookPace = 5
 
-// lookAt asks what a connection waits for: DNS until its hostname is proven, AWS
-// for its service until it has an endpoint, and from then on the cluster.
-func (l *Loop) lookAt(ctx context.Context, c postern.DataConnection, v *plan.ConnectionView) {
+// lookAt asks what a connection waits for: DNS for its hostname, if name says
+// so; AWS for its service until it has an endpoint, and from then on the cluster.
+func (l *Loop) lookAt(ctx context.Context, c postern.DataConnection, v *plan.ConnectionView, name bool) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
-	if c.ProvenAt.IsZero() {
+	if name {
 		wg.Go(func() { l.lookAtHostname(ctx, c, &v.Hostname) })
 	}
 	if c.EndpointID == "" {
@@ -404,7 +441,8 @@ func (l *Loop) tell(before, after postern.DataConnection, v plan.ConnectionView)
 }
 
 // PreviewConnection is what would become of a data connection, from a fresh look
-// at everything: it with its conditions, and what would be done at AWS.
+// at its service and at AWS: it with its conditions, and what would be done at
+// AWS once the hostname is proven. DNS is not asked: see proofDue.
 func (l *Loop) PreviewConnection(ctx context.Context, c postern.DataConnection) (postern.DataConnection, []plan.ConnectionAction, error) {
 	if l.Outbound == nil {
 		return c, nil, &postern.Error{Code: postern.CodeUnavailable, Message: "this server makes no data connections", Fix: "ask the vendor"}
@@ -418,6 +456,8 @@ func (l *Loop) PreviewConnection(ctx context.Context, c postern.DataConnection) 
 		mine := cloud[c.ID]
 		v.Cloud = &mine
 	}
-	l.lookAt(ctx, c, &v)
-	return plan.Connection(c, v).After, plan.ForeseeConnection(c, v), nil
+	l.lookAt(ctx, c, &v, false)
+	proven := c
+	proven.ProvenAt = l.Now()
+	return plan.Connection(c, v).After, plan.ForeseeConnection(proven, v), nil
 }

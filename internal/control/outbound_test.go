@@ -35,6 +35,9 @@ func TestADataConnectionBecomesReady(t *testing.T) {
 	}
 	w.publishProof("example-corp", cluster)
 	w.again(l)
+	w.wants("dc_a", postern.DataConnectionRequested, postern.HostnameProven, postern.ReasonChallengeNotFound)
+	w.ask("dc_a")
+	w.restOutbound(l)
 	w.wants("dc_a", postern.DataConnectionAwaitsPermission, postern.ServiceAuthorized, postern.ReasonNotAuthorized)
 	if r := w.routes().Connections[cluster]; r.Ready || r.Reason != postern.ReasonNotAuthorized || r.Tenant != "example-corp" || r.ID != "dc_a" {
 		t.Errorf("published %+v", r)
@@ -253,7 +256,8 @@ func TestAHostnameHasOneConnection(t *testing.T) {
 	w.again(l)
 	w.wants("dc_b", postern.DataConnectionRequested, postern.HostnameProven, postern.ReasonChallengeNotFound)
 	w.publishProof("globex", cluster)
-	w.again(l)
+	w.ask("dc_b")
+	w.restOutbound(l)
 	w.wants("dc_b", postern.DataConnectionRequested, postern.HostnameProven, postern.ReasonHostnameTaken)
 	w.wants("dc_a", postern.DataConnectionReady, postern.Ready, postern.ReasonBytesPass)
 	if r := w.routes().Connections[cluster]; r.ID != "dc_a" || !r.Ready {
@@ -262,7 +266,8 @@ func TestAHostnameHasOneConnection(t *testing.T) {
 	w.has(1, 1)
 	w.remove()
 	w.restOutbound(l)
-	w.again(l)
+	w.ask("dc_b")
+	w.restOutbound(l)
 	w.wants("dc_b", postern.DataConnectionPendingAcceptance, postern.HostnameProven, postern.ReasonChallengeFound)
 }
 
@@ -275,7 +280,9 @@ func TestTwoProofsInOneRoundHaveOneWinner(t *testing.T) {
 	}
 	l := control.New(w.config())
 	w.restOutbound(l)
-	w.again(l)
+	w.ask("dc_e")
+	w.ask("dc_g")
+	w.restOutbound(l)
 	w.wants("dc_e", postern.DataConnectionAwaitsPermission, postern.HostnameProven, postern.ReasonChallengeFound)
 	w.wants("dc_g", postern.DataConnectionRequested, postern.HostnameProven, postern.ReasonHostnameTaken)
 }
@@ -334,21 +341,48 @@ func TestAskingLooksAtOnce(t *testing.T) {
 		t.Errorf("looked %d times without a reason", w.checks-checks)
 	}
 	w.advance(time.Second)
-	w.update(func(tx *store.Tx) error {
-		c, err := tx.FindConnection("dc_a")
-		if err != nil {
-			return err
-		}
-		c.VerifyAsked = w.clock()
-		_, err = tx.UpdateConnection(c)
-		return err
-	})
+	w.ask("dc_a")
 	w.found(postern.Finding{Reason: postern.ReasonNotTrino, Message: "no Trino"})
 	w.restOutbound(l)
 	c := w.connection("dc_a")
 	w.wants("dc_a", postern.DataConnectionDegraded, postern.Verified, postern.ReasonNotTrino)
 	if c.CheckedAt.Before(c.VerifyAsked) {
 		t.Errorf("checked at %s, asked at %s", c.CheckedAt, c.VerifyAsked)
+	}
+}
+
+// To ask for a record that is not there makes resolvers remember that: DNS is
+// asked when a person says so, and seldom otherwise.
+func TestDNSIsAskedSeldom(t *testing.T) {
+	w := newOutboundWorld(t)
+	l := control.New(w.config())
+	w.request("dc_a", "example-corp", func(c *postern.DataConnection) { c.VerifyAsked = time.Time{} })
+	asked := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.asked
+	}
+	for range 4 {
+		w.again(l)
+	}
+	if n := asked(); n != 0 {
+		t.Errorf("asked %d times within five minutes", n)
+	}
+	w.ask("dc_a")
+	w.restOutbound(l)
+	w.again(l)
+	if n := asked(); n != 1 {
+		t.Errorf("asked %d times, and was told to once", n)
+	}
+	for range 5 {
+		w.again(l)
+	}
+	if n := asked(); n != 2 {
+		t.Errorf("asked %d times in five more minutes", n)
+	}
+	w.restOutbound(control.New(w.config())) // another process: it does not know that it was asked
+	if n := asked(); n != 3 {
+		t.Errorf("asked %d times after a restart", n)
 	}
 }
 

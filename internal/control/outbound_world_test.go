@@ -36,6 +36,7 @@ type outboundWorld struct {
 	mu       sync.Mutex
 	texts    map[string][]string
 	dnsDown  bool
+	asked    int
 	findings []postern.Finding // besides what the connection itself tells
 	checks   int
 }
@@ -140,6 +141,7 @@ func (w *outboundWorld) config() control.Config {
 func (w *outboundWorld) Texts(_ context.Context, name string) ([]string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asked++
 	if w.dnsDown {
 		return nil, errors.New("no answer")
 	}
@@ -178,6 +180,7 @@ func (w *outboundWorld) request(id, organization string, change ...func(*postern
 		ID: id, Organization: organization, Tenant: organization, Kind: postern.KindStarburstTrino, Region: virginia,
 		Zones: []string{"use1-az2", "use1-az4"}, Service: w.service[organization], Hostname: cluster, Ports: []uint16{w.port},
 		CreatedAt: w.clock(), State: postern.DataConnectionRequested,
+		VerifyAsked: w.clock(), // whoever asks here has published, or not, before
 	}
 	for _, f := range change {
 		f(&c)
@@ -197,6 +200,21 @@ func (w *outboundWorld) publishProof(organization, hostname string) {
 	defer w.mu.Unlock()
 	name := postern.ChallengeName(hostname)
 	w.texts[name] = append(w.texts[name], postern.ChallengeValue(w.platform.Name, o, hostname))
+}
+
+// ask has the loop look now, as a person does.
+func (w *outboundWorld) ask(id string) {
+	w.t.Helper()
+	w.advance(time.Millisecond)
+	w.update(func(tx *store.Tx) error {
+		c, err := tx.FindConnection(id)
+		if err != nil {
+			return err
+		}
+		c.VerifyAsked = w.clock()
+		_, err = tx.UpdateConnection(c)
+		return err
+	})
 }
 
 // connection reads one; the zero value: it is gone.
