@@ -92,7 +92,7 @@ func (p person) publish(ctx context.Context, zone, name, text string) error {
 		}
 		id = awssdk.ToString(out.HostedZone.Id)
 	}
-	_, err = p.route53().ChangeResourceRecordSets(ctx, &route53.ChangeResourceRecordSetsInput{
+	made, err := p.route53().ChangeResourceRecordSets(ctx, &route53.ChangeResourceRecordSetsInput{
 		HostedZoneId: awssdk.String(id),
 		ChangeBatch: &r53.ChangeBatch{Changes: []r53.Change{{
 			Action: r53.ChangeActionUpsert,
@@ -101,5 +101,15 @@ func (p person) publish(ctx context.Context, zone, name, text string) error {
 			},
 		}}},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	// Whoever asked a resolver before would have it remember that there is none.
+	return until(ctx, func() error {
+		c, err := p.route53().GetChange(ctx, &route53.GetChangeInput{Id: made.ChangeInfo.Id})
+		if err == nil && c.ChangeInfo.Status != r53.ChangeStatusInsync {
+			err = fmt.Errorf("the change of %s is %s", name, c.ChangeInfo.Status)
+		}
+		return err
+	})
 }

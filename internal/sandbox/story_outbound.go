@@ -90,9 +90,9 @@ func (st *story) refusedRequest(ctx context.Context) error {
 	return nil
 }
 
-// request publishes what proves a hostname, which a dry run tells, and then asks
-// for the cluster: the public resolver would remember for a while that the
-// record was not there.
+// request publishes what proves a hostname, which a dry run tells, asks for the
+// cluster, and says that the record is there: the public resolver would remember
+// for a while if it had been asked before.
 func (st *story) request(ctx context.Context, p person, spec client.DataConnectionSpec) (string, error) {
 	tried, err := p.api.CreateDataConnection(ctx, spec, true)
 	if err != nil {
@@ -107,6 +107,10 @@ func (st *story) request(ctx context.Context, p person, spec client.DataConnecti
 	if err == nil && made.Connection.Status.Challenge != record {
 		err = fmt.Errorf("the dry run told another record: %+v, and now %+v", record, made.Connection.Status.Challenge)
 	}
+	if err != nil {
+		return "", err
+	}
+	_, err = p.api.VerifyDataConnection(ctx, made.Connection.ID)
 	return made.Connection.ID, err
 }
 
