@@ -133,6 +133,19 @@ func (b *Builder) AddVPC(account, region, name string, zoneIDs ...string) VPC {
 	return v
 }
 
+// AddGroup adds a security group to a VPC that hosts are in, and returns its ID.
+func (b *Builder) AddGroup(vpc, name string, hosts ...netip.Addr) string {
+	id := stableID("sg-", vpc, name)
+	for i := range b.world.VPCs {
+		if b.world.VPCs[i].ID == vpc {
+			b.world.VPCs[i].Groups = append(b.world.VPCs[i].Groups, HostGroup{ID: id, Name: name, Hosts: hosts})
+			return id
+		}
+	}
+	b.fail("security group %s: no VPC %s", name, vpc)
+	return id
+}
+
 // Host is the n-th address of the VPC's subnet in a zone, or in the first one
 // when the zone is "". 4 is the first that AWS leaves to its users.
 func (v VPC) Host(zoneID string, n uint8) netip.Addr {

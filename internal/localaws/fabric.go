@@ -158,8 +158,7 @@ func (s *Server) admits(endpointID string, client netip.Addr, port uint16) bool 
 	return false
 }
 
-// admits tells whether a rule lets TCP from a host of the VPC to a port. The
-// only group that hosts are in is the VPC's default one.
+// admits tells whether a rule lets TCP from a host of the VPC to a port.
 func (r ingressRule) admits(client netip.Addr, port uint16, v VPC) bool {
 	switch r.Protocol {
 	case "-1":
@@ -171,7 +170,7 @@ func (r ingressRule) admits(client netip.Addr, port uint16, v VPC) bool {
 		return false
 	}
 	if r.Group != "" {
-		return r.Group == v.DefaultSecurityGroup
+		return v.inGroup(client, r.Group)
 	}
 	return r.CIDR.IsValid() && r.CIDR.Contains(client)
 }

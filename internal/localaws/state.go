@@ -193,11 +193,16 @@ func (st *state) seed(w *World, now time.Time) {
 	}
 	for _, v := range w.VPCs {
 		if once(v.DefaultSecurityGroup) {
-			// Hosts of a VPC belong to its default group, which admits itself.
+			// Hosts of a VPC mostly belong to its default group, which admits itself.
 			st.Groups[v.DefaultSecurityGroup] = &securityGroup{
 				ID: v.DefaultSecurityGroup, Account: v.Account, Region: v.Region, VPC: v.ID,
 				Name: "default", Description: "default VPC security group",
 				Rules: []ingressRule{{ID: stableID("sgr-", v.DefaultSecurityGroup), Protocol: "-1", From: -1, To: -1, Group: v.DefaultSecurityGroup}},
+			}
+		}
+		for _, g := range v.Groups {
+			if once(g.ID) {
+				st.Groups[g.ID] = &securityGroup{ID: g.ID, Account: v.Account, Region: v.Region, VPC: v.ID, Name: g.Name, Description: g.Name}
 			}
 		}
 	}

@@ -128,6 +128,15 @@ func (v *validation) vpcs() {
 		at := fmt.Sprintf("vpcs[%d]", i)
 		v.id(at+".id", n.ID, vpcID, "use vpc- and 17 hexadecimal digits")
 		v.id(at+".default_security_group", n.DefaultSecurityGroup, groupID, "use sg- and 17 hexadecimal digits")
+		for j, g := range n.Groups {
+			at := fmt.Sprintf("%s.security_groups[%d]", at, j)
+			v.id(at+".id", g.ID, groupID, "use sg- and 17 hexadecimal digits")
+			for k, h := range g.Hosts {
+				if !n.CIDR.Contains(h) {
+					v.invalid(fmt.Sprintf("%s.hosts[%d]", at, k), h.String(), "outside of the VPC", "give an address in its cidr")
+				}
+			}
+		}
 		v.owner(at, n.Account, n.Region)
 		if !v.network(at+".cidr", n.CIDR) {
 			continue

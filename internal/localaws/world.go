@@ -54,6 +54,15 @@ type VPC struct {
 	CIDR                 netip.Prefix `yaml:"cidr"`
 	DefaultSecurityGroup string       `yaml:"default_security_group"`
 	Subnets              []Subnet     `yaml:"subnets"`
+	Groups               []HostGroup  `yaml:"security_groups,omitempty"`
+}
+
+// HostGroup is a security group that some hosts of a VPC are in from the start.
+// A host that is in none is in the VPC's default one.
+type HostGroup struct {
+	ID    string       `yaml:"id"`
+	Name  string       `yaml:"name"`
+	Hosts []netip.Addr `yaml:"hosts"`
 }
 
 // Subnet is a part of a VPC in one zone. Its first four addresses and the last
@@ -171,6 +180,20 @@ func (v VPC) subnet(id string) (Subnet, bool) {
 		return Subnet{}, false
 	}
 	return v.Subnets[i], true
+}
+
+// inGroup tells whether a host of the VPC is in a security group.
+func (v VPC) inGroup(host netip.Addr, group string) bool {
+	alone := true
+	for _, g := range v.Groups {
+		if slices.Contains(g.Hosts, host) {
+			if g.ID == group {
+				return true
+			}
+			alone = false
+		}
+	}
+	return alone && group == v.DefaultSecurityGroup
 }
 
 // Resolver is the address of the VPC's resolver.

@@ -71,17 +71,17 @@ func (pl *places) layOutbound(b *localaws.Builder, p *postern.Platform, vpc loca
 		o.clusters[c.id] = cluster
 	}
 	pl.outbound = o
-	pl.platform.Outbound = outboundOf(p, vpc)
+	pl.platform.Outbound = outboundOf(p, vpc, b.AddGroup(vpc.ID, "egress", o.proxy))
 }
 
 // outboundOf is what the platform says of its way out in this world: the
 // platform file's regions, and the one where the sandbox has everything.
-func outboundOf(p *postern.Platform, vpc localaws.VPC) postern.Outbound {
+func outboundOf(p *postern.Platform, vpc localaws.VPC, group string) postern.Outbound {
 	regions := slices.Clone(p.Outbound.Regions)
 	if !slices.Contains(regions, vpc.Region) {
 		regions = append(regions, vpc.Region)
 	}
-	network := postern.OutboundNetwork{Region: vpc.Region, VPC: vpc.ID, EgressGroup: vpc.DefaultSecurityGroup}
+	network := postern.OutboundNetwork{Region: vpc.Region, VPC: vpc.ID, EgressGroup: group}
 	for _, s := range vpc.Subnets {
 		network.Subnets = append(network.Subnets, postern.OutboundSubnet{ID: s.ID, Zone: s.ZoneID})
 	}

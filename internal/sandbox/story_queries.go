@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"syscall"
 	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -148,6 +149,13 @@ func (st *story) strangersTargets(ctx context.Context, w workload, theirs cluste
 	endpoint, err := st.endpointAddress(ctx)
 	if err != nil {
 		return err
+	}
+	// Past the egress there is nothing: the endpoint admits that and nobody else.
+	if c, err := w.dial(ctx, netip.AddrPortFrom(endpoint, st.httpsPort)); err == nil {
+		defer c.Close() //nolint:errcheck // it should be reset
+		if err := alerted(ctx, c, theirs.hostname); err == nil || !errors.Is(err, syscall.ECONNRESET) {
+			return fmt.Errorf("the endpoint itself, straight from a workload: %s, want a reset", got(err))
+		}
 	}
 	for _, try := range []struct {
 		target, token string
@@ -406,8 +414,11 @@ func alerted(ctx context.Context, c net.Conn, serverName string) error {
 	}
 	b := make([]byte, 64)
 	n, err := c.Read(b)
-	if n == 0 || b[0] != 0x15 {
-		return fmt.Errorf("%x (%s), want an alert", b[:n], got(err))
+	switch {
+	case err != nil:
+		return err
+	case b[0] != 0x15:
+		return fmt.Errorf("%x, want an alert", b[:n])
 	}
 	return nil
 }
