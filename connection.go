@@ -278,6 +278,25 @@ func (p *Platform) checkNotOurs(field, hostname string) *Error {
 	return because(ReasonPlatformName, Invalid(field, hostname, "a hostname of the platform itself", "give the hostname of your own cluster"))
 }
 
+// CheckConnectionSegment refuses a connection in another global segment than its
+// tenant's: the tenant's traffic would pass between segments. A region that is in
+// no segment is the vendor's to offer.
+func (p *Platform) CheckConnectionSegment(field, region string, t Tenant) *Error {
+	_, from, home := p.Region(t.Region)
+	_, to, known := p.Region(region)
+	if !home || !known || from.ID == to.ID {
+		return nil
+	}
+	var here []string
+	for _, r := range from.Regions {
+		if slices.Contains(p.Outbound.Regions, r.ID) {
+			here = append(here, r.ID)
+		}
+	}
+	return because(ReasonAnotherSegment, Invalid(field, region, "in segment "+to.ID+", and tenant "+t.Name+" is in segment "+from.ID,
+		"offer the cluster in a region of the tenant's segment: "+strings.Join(here, ", ")))
+}
+
 // ParseServiceRef takes an endpoint service's name or, with the region that it
 // is in, its ID. The seeds call a name an ID, so both are taken everywhere.
 func ParseServiceRef(field, v, region string) (ServiceRef, *Error) {

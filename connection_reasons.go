@@ -8,6 +8,7 @@ const (
 	ReasonUnknownKind            Reason = "UnknownKind"            // no such kind of data connection
 	ReasonUnsupportedRegion      Reason = "UnsupportedRegion"      // the platform makes no data connections there
 	ReasonRegionNotSetUp         Reason = "RegionNotSetUp"         // it will, and has no network there yet
+	ReasonAnotherSegment         Reason = "AnotherSegment"         // than the tenant's
 	ReasonZoneName               Reason = "ZoneName"               // us-east-1a where use1-az3 must be
 	ReasonNotAZone               Reason = "NotAZone"               // no Availability Zone ID
 	ReasonNoCommonZone           Reason = "NoCommonZone"           // also a condition's
@@ -22,7 +23,7 @@ const (
 
 func connectionRequestReasons() []Reason {
 	return []Reason{
-		ReasonMissing, ReasonDuplicate, ReasonUnknownKind, ReasonUnsupportedRegion, ReasonRegionNotSetUp, ReasonZoneName, ReasonNotAZone,
+		ReasonMissing, ReasonDuplicate, ReasonUnknownKind, ReasonUnsupportedRegion, ReasonRegionNotSetUp, ReasonAnotherSegment, ReasonZoneName, ReasonNotAZone,
 		ReasonNoCommonZone, ReasonNotAService, ReasonServiceOfAnotherRegion, ReasonPlatformName, ReasonHostnameTaken, ReasonNotAPort,
 		ReasonUnsupportedProtocol, ReasonUnsupportedAddressType,
 	}

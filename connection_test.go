@@ -139,6 +139,23 @@ func TestAPlatformWithoutOutboundTakesNoRequest(t *testing.T) {
 	}
 }
 
+// Tenants' traffic does not pass between segments.
+func TestAConnectionStaysInItsTenantsSegment(t *testing.T) {
+	p := outboundPlatform()
+	p.Outbound.Regions = append(p.Outbound.Regions, "eu-west-1", "sa-east-1")
+	p.Segments = []postern.Segment{
+		{ID: "na", Regions: []postern.Region{{ID: "us-east-1"}, {ID: "us-west-2"}}},
+		{ID: "eu", Regions: []postern.Region{{ID: "eu-west-1"}}},
+	}
+	home := postern.Tenant{Name: "example", Region: "us-west-2"}
+	for region, refused := range map[string]bool{"us-west-2": false, "us-east-1": false, "eu-west-1": true, "sa-east-1": false} {
+		err := p.CheckConnectionSegment("spec.region", region, home)
+		if (err != nil) != refused || err != nil && (err.Reason != postern.ReasonAnotherSegment || !strings.Contains(err.Fix, "us-east-1, us-west-2") || strings.Contains(err.Fix, "eu-west-1")) {
+			t.Errorf("%s: %v", region, err)
+		}
+	}
+}
+
 // A challenge is good for one organization, on one platform, for one hostname.
 func TestChallengesDiffer(t *testing.T) {
 	born := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)

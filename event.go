@@ -9,7 +9,7 @@ type Event struct {
 	At           time.Time //
 	Actor        string    // a token's name, or "loop"
 	Action       string    // "endpoint.claimed", "endpoint.state", "account.proven" …
-	Kind         string    // "endpoint", "account", "tenant", "organization", "token", "service", "node"
+	Kind         string    // "endpoint", "account", "tenant", "organization", "token", "service", "node", "data-connection"
 	Subject      string    // the object's ID
 	Organization string    // whose it is; "" for the platform's own
 	Message      string    // one sentence for people; no secrets

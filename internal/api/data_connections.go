@@ -125,6 +125,7 @@ func (s *Server) requestedConnection(ctx context.Context, id postern.Identity, s
 			return err
 		}
 		c.Organization = t.Organization
+		es.Add(s.Platform.CheckConnectionSegment("spec.region", c.Region, t))
 		if o, err = tx.FindOrganization(t.Organization); err != nil {
 			return err
 		}

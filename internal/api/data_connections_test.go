@@ -110,7 +110,8 @@ func TestADataConnectionIsRequested(t *testing.T) {
 	}
 	// A service's ID is as good as its name, and another tenant of the
 	// organization may have another cluster.
-	other := w.requestCluster("operator", "example-corp", "example-eu", func(s *client.DataConnectionSpec) {
+	must[client.Tenant](w, "admin", "POST", "/v1/tenants", client.Tenant{ID: "example-two", Spec: client.TenantSpec{Organization: "example-corp", Region: oregon}})
+	other := w.requestCluster("operator", "example-corp", "example-two", func(s *client.DataConnectionSpec) {
 		s.ServiceName, s.Hostname, s.Kind, s.Protocol, s.IPAddressType = w.clusters["example-corp"].ID, "other.example.com", "starburst-trino", "tcp", "ipv4"
 	})
 	if other.Spec.ServiceName != w.clusters["example-corp"].Name {
@@ -142,6 +143,7 @@ func TestDataConnectionsAreRefusedWithReasons(t *testing.T) {
 		{"region not set up", func(s *client.DataConnectionSpec) {
 			s.Region, s.ServiceName, s.Hostname = oregon, "vpce-svc-0471015b106ad1d47", "x.example.com"
 		}, 400, "invalid", []string{"RegionNotSetUp spec.region"}},
+		{"another segment", func(s *client.DataConnectionSpec) { s.Tenant, s.Hostname = "example-eu", "x.example.com" }, 400, "invalid", []string{"AnotherSegment spec.region"}},
 		{"no common zone", func(s *client.DataConnectionSpec) {
 			s.AvailabilityZones, s.Hostname = []string{"use1-az6"}, "x.example.com"
 		}, 400, "invalid", []string{"NoCommonZone spec.availability_zone_ids"}},
@@ -165,7 +167,7 @@ func TestDataConnectionsAreRefusedWithReasons(t *testing.T) {
 			}
 		})
 	}
-	p := w.refused(http.StatusConflict, "conflict", "example", "POST", "/v1/data-connections", w.cluster("example-corp", "example-eu"))
+	p := w.refused(http.StatusConflict, "conflict", "example", "POST", "/v1/data-connections", w.cluster("example-corp", "example"))
 	if !strings.Contains(p.Detail, first.ID) {
 		t.Errorf("it does not name the other one: %s", p.Detail)
 	}
@@ -220,9 +222,10 @@ func TestADryRunOfADataConnection(t *testing.T) {
 
 func TestDataConnectionsAreListedAndConfined(t *testing.T) {
 	w := newWorld(t)
+	must[client.Tenant](w, "admin", "POST", "/v1/tenants", client.Tenant{ID: "example-two", Spec: client.TenantSpec{Organization: "example-corp", Region: oregon}})
 	ids := map[string]string{
 		"a": w.requestCluster("example", "example-corp", "example").ID,
-		"b": w.requestCluster("example", "example-corp", "example-eu", func(s *client.DataConnectionSpec) { s.Hostname = "other.example.com" }).ID,
+		"b": w.requestCluster("example", "example-corp", "example-two", func(s *client.DataConnectionSpec) { s.Hostname = "other.example.com" }).ID,
 		"g": w.requestCluster("globex", "globex", "globex").ID, // the hostname of another's: nobody is told
 	}
 	w.publishProof("example-corp")

@@ -168,7 +168,8 @@ func (l *Loop) Preview(ctx context.Context) ([]plan.Action, error) {
 	if len(observed.Services) == 0 {
 		return nil, &postern.Error{Code: postern.CodeUnavailable, Message: "AWS did not answer for any service", Fix: "try again; the server's log says why"}
 	}
-	return plan.Decide(l.Platform, desired, observed, l.Rules, l.Now()).Actions, nil
+	outbound, err := l.previewOutbound(ctx)
+	return append(plan.Decide(l.Platform, desired, observed, l.Rules, l.Now()).Actions, outbound...), err
 }
 
 // Connections is what AWS listed when the loop looked last; of a region that

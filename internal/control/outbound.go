@@ -78,7 +78,7 @@ func newOutboundMemory() outboundMemory {
 // The limits of one look.
 const (
 	lookTimeout = 15 * time.Second // at one connection's DNS, service and cluster
-	lookWidth   = 8                // connections at once
+	lookWidth   = 32               // connections at once: some clusters do not answer
 )
 
 // OutboundRound looks at every data connection, decides, stores, publishes and
@@ -109,8 +109,9 @@ func (l *Loop) OutboundRound(ctx context.Context) (settled bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if !stored {
-			settled = false // it was changed meanwhile
+		if !stored { // it was changed meanwhile
+			l.lookAgain(c.ID)
+			settled = false
 			continue
 		}
 		l.tell(c, step.After, views[i])
@@ -242,6 +243,14 @@ func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[stri
 	}
 	wg.Wait()
 	return views, looked
+}
+
+// lookAgain forgets a look whose outcome was not stored.
+func (l *Loop) lookAgain(id string) {
+	l.outbound.mu.Lock()
+	defer l.outbound.mu.Unlock()
+	delete(l.outbound.looked, id)
+	delete(l.outbound.served, id)
 }
 
 // connectionView is what is known of a connection without a look at anything.
@@ -417,7 +426,8 @@ func (l *Loop) recordConnection(ctx context.Context, before postern.DataConnecti
 // is none.
 func connectionNews(before, after postern.DataConnection) string {
 	was, waits := plan.Waits(before), plan.Waits(after)
-	if before.State == after.State && was.Type == waits.Type && was.Reason == waits.Reason {
+	ready := after.State == postern.DataConnectionReady // whatever AWS does not tell just now
+	if before.State == after.State && (ready || was.Type == waits.Type && was.Reason == waits.Reason) {
 		return ""
 	}
 	message := fmt.Sprintf("%s: from %s to %s", after.Hostname, before.State, after.State)
@@ -438,26 +448,4 @@ func (l *Loop) tell(before, after postern.DataConnection, v plan.ConnectionView)
 	}
 	l.Logger.Info("a data connection names a service of an account that its organization has not proven; it is treated as one that is not there",
 		"connection", after.ID, "organization", after.Organization, "service", svc.Ref.ID, "owner", svc.Owner)
-}
-
-// PreviewConnection is what would become of a data connection, from a fresh look
-// at its service and at AWS: it with its conditions, and what would be done at
-// AWS once the hostname is proven. DNS is not asked: see proofDue.
-func (l *Loop) PreviewConnection(ctx context.Context, c postern.DataConnection) (postern.DataConnection, []plan.ConnectionAction, error) {
-	if l.Outbound == nil {
-		return c, nil, &postern.Error{Code: postern.CodeUnavailable, Message: "this server makes no data connections", Fix: "ask the vendor"}
-	}
-	d, err := l.outboundDesired(ctx)
-	if err != nil {
-		return c, nil, err
-	}
-	v := l.connectionView(d, c)
-	if cloud, ok := l.observeOutbound(ctx, []string{c.Region})[c.Region]; ok {
-		mine := cloud[c.ID]
-		v.Cloud = &mine
-	}
-	l.lookAt(ctx, c, &v, false)
-	proven := c
-	proven.ProvenAt = l.Now()
-	return plan.Connection(c, v).After, plan.ForeseeConnection(proven, v), nil
 }

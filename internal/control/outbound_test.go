@@ -15,6 +15,7 @@ import (
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/control"
 	"github.com/postern-net/postern/internal/localaws"
+	"github.com/postern-net/postern/internal/plan"
 	"github.com/postern-net/postern/internal/store"
 )
 
@@ -280,9 +281,6 @@ func TestTwoProofsInOneRoundHaveOneWinner(t *testing.T) {
 	}
 	l := control.New(w.config())
 	w.restOutbound(l)
-	w.ask("dc_e")
-	w.ask("dc_g")
-	w.restOutbound(l)
 	w.wants("dc_e", postern.DataConnectionAwaitsPermission, postern.HostnameProven, postern.ReasonChallengeFound)
 	w.wants("dc_g", postern.DataConnectionRequested, postern.HostnameProven, postern.ReasonHostnameTaken)
 }
@@ -326,6 +324,45 @@ func TestACertificateThatTurnsBadDegrades(t *testing.T) {
 	w.wants("dc_a", postern.DataConnectionReady, postern.Verified, postern.ReasonVerified)
 	if !w.routes().Connections[cluster].Ready {
 		t.Error("not published again")
+	}
+	w.has(1, 1)
+}
+
+// What would be done is told, and not done.
+func TestThePlanShowsBothDirections(t *testing.T) {
+	w := newOutboundWorld(t)
+	w.authorize("example-corp")
+	w.publishProof("example-corp", cluster)
+	w.request("dc_a", "example-corp")
+	l := control.New(w.config())
+	preview := func() (kinds []string) {
+		actions, err := l.Preview(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range actions {
+			if a.Target == "" || a.Why == "" {
+				t.Errorf("%+v", a)
+			}
+			if a.Kind != plan.AllowPrincipal {
+				kinds = append(kinds, string(a.Kind))
+			}
+		}
+		return kinds
+	}
+	if _, err := l.OutboundRound(t.Context()); err != nil { // the group is made
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"set-security-group-rules"}, preview()); diff != "" {
+		t.Error(diff)
+	}
+	w.restOutbound(l)
+	if got := preview(); len(got) > 0 {
+		t.Errorf("at rest, and %v", got)
+	}
+	w.remove()
+	if diff := cmp.Diff([]string{"delete-endpoint"}, preview()); diff != "" {
+		t.Error(diff)
 	}
 	w.has(1, 1)
 }
@@ -416,6 +453,7 @@ func TestSilenceChangesNothing(t *testing.T) {
 	w := newOutboundWorld(t)
 	l := control.New(w.config())
 	w.readyConnection(l)
+	before := len(w.actions(0))
 	for _, action := range []string{"DescribeVpcEndpoints", "DescribeSecurityGroups", "DescribeNetworkInterfaces"} {
 		w.fault(localaws.Fault{Kind: localaws.FaultError, Action: action, Code: "InternalError", Times: 1})
 		w.advance(time.Minute)
@@ -428,6 +466,9 @@ func TestSilenceChangesNothing(t *testing.T) {
 		}
 		w.again(l)
 		w.wants("dc_a", postern.DataConnectionReady, postern.Connected, postern.ReasonAvailable)
+	}
+	if news := w.actions(int64(before)); len(news) > 0 {
+		t.Errorf("events %v", news)
 	}
 }
 

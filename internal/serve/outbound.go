@@ -16,8 +16,13 @@ import (
 const resolvConf = "/etc/resolv.conf"
 
 // outbound gives the loop what it needs to make data connections: AWS, public
-// DNS and a look at clusters. A platform without outbound networks makes none.
+// DNS and a look at clusters. Where the networks are gone that there were, it
+// still takes off AWS what is to be removed.
 func (s *Server) outbound(c *control.Config, cloud *aws.Cloud) error {
+	if len(s.platform.Outbound.Regions) == 0 {
+		return nil
+	}
+	c.Outbound = cloud
 	if len(s.platform.Outbound.Networks) == 0 {
 		return nil
 	}
@@ -32,7 +37,7 @@ func (s *Server) outbound(c *control.Config, cloud *aws.Cloud) error {
 	if err != nil {
 		return err
 	}
-	c.Outbound, c.Texts, c.Verifier = cloud, hostproof.Resolver{Servers: servers}, verifier{checker}
+	c.Texts, c.Verifier = hostproof.Resolver{Servers: servers}, verifier{checker}
 	return nil
 }
 
