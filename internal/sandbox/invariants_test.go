@@ -235,8 +235,8 @@ func (w *world) inStepAgain(ctx context.Context) error {
 		return err
 	}
 	for _, n := range nodes {
-		of := w.servers[n.ID]
-		if of.faulty() {
+		of, ingress := w.servers[n.ID]
+		if !ingress || of.faulty() { // the way out is no part of the model
 			continue
 		}
 		if n.Status.State != "ready" {
