@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -230,7 +231,7 @@ func (w *world) serveConnect(t testing.TB, serving *sync.WaitGroup, cert *tls.Ce
 	t.Helper()
 	ln := listen(t, "127.0.0.1:0")
 	serving.Go(func() {
-		if err := w.ServeConnect(ln, cert); err != nil {
+		if err := w.ServeConnect(ln, cert); err != nil && !errors.Is(err, egress.ErrShutdown) {
 			t.Errorf("ServeConnect: %v", err)
 		}
 	})
@@ -241,7 +242,7 @@ func (w *world) serveTransparent(t testing.TB, serving *sync.WaitGroup, tenant, 
 	t.Helper()
 	ln := listen(t, netip.AddrPortFrom(netip.MustParseAddr(at), w.port).String())
 	serving.Go(func() {
-		if err := w.ServeTransparent(ln, tenant); err != nil {
+		if err := w.ServeTransparent(ln, tenant); err != nil && !errors.Is(err, relay.ErrShutdown) {
 			t.Errorf("ServeTransparent: %v", err)
 		}
 	})

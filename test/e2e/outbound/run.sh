@@ -85,9 +85,13 @@ cat >"$WORK/records" <<JSON
   {"Action": "UPSERT", "ResourceRecordSet": {"Name": "$host", "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "$decoy"}]}},
   {"Action": "UPSERT", "ResourceRecordSet": {"Name": "$record", "Type": "TXT", "TTL": 1, "ResourceRecords": [{"Value": "\"$text\""}]}}]}
 JSON
-aws_out route53 change-resource-record-sets --hosted-zone-id "$zone" --change-batch "file://$WORK/records" >/dev/null
+change=$(aws_out route53 change-resource-record-sets --hosted-zone-id "$zone" --change-batch "file://$WORK/records" --query ChangeInfo.Id --output text)
+in_sync() { [ "$(aws_out route53 get-change --id "$change" --query ChangeInfo.Status --output text)" = INSYNC ]; }
+until_ok 20 "the records are served" in_sync
 aws_out ec2 modify-vpc-endpoint-service-permissions --service-id "$service" --add-allowed-principals "$(jsonfield connection.status.principal_arn <"$WORK/dry")" >/dev/null
 postern_as example-corp "${asked[@]}" >/dev/null
+verify() { postern_as example-corp connections verify "$host" >"$WORK/verify" 2>&1 || true; }
+verify
 until_ok 20 "the endpoint waits for its owner" is_state pending-acceptance
 endpoint=$(connection status.vpc_endpoint_id)
 aws_out ec2 accept-vpc-endpoint-connections --service-id "$service" --vpc-endpoint-ids "$endpoint" >/dev/null
@@ -116,7 +120,9 @@ refuses "by the proxy" 'CONNECT tunnel failed, response 403' by_proxy other glob
 bound=$(fact egress.transparent.globex)
 refuses "by its own listener" 'alert access denied|access denied' straight other globex --connect-to "::$bound" "https://$host/v1/info"
 refuses "by the name's public address" 'curl: \((7|28)\)' straight other globex --max-time 3 "https://$host/v1/info"
-refuses "straight at the endpoint" 'curl: \((35|56)\).*reset' straight workload example --connect-to "::$(eni):443" "https://$host/v1/info"
+at=$(eni) egress=$(fact egress.proxy) egress=${egress#https://}
+refuses "straight at the endpoint" 'curl: \((7|35|56)\)' straight workload example --connect-to "::$at:443" "https://$host/v1/info"
+inside platform curl -sS --max-time 5 --interface "${egress%:*}" --cacert "$ca" --connect-to "::$at:443" "https://$host/v1/info" >/dev/null || die "the endpoint does not answer the egress' address either: it proves nothing"
 
 step "the certificate is replaced by one of a private authority: 503, and no other path"
 certificate private-ca
