@@ -62,13 +62,11 @@ func CheckConnectionID(field, v string) *Error {
 // MaxConnectionPorts bounds the ports of a data connection.
 const MaxConnectionPorts = 16
 
-// CheckConnections reports everything in the table's outbound part that must
-// not be obeyed. Addresses in the networks of also pass though they are
-// forbidden otherwise; only the sandbox and tests, whose clouds are on loopback
-// addresses, give any.
-func (r Routes) CheckConnections(also ...netip.Prefix) error {
+// CheckConnections reports everything in the table's outbound part that makes no
+// sense: such a table is not to be obeyed. Where connections lead is not looked
+// at here, see [Routes.VoidConnections].
+func (r Routes) CheckConnections() error {
 	var es Errors
-	owners := map[netip.Addr]string{}
 	organizations := map[string]string{} // by tenant
 	belongs := func(at, tenant, organization string) {
 		if o, ok := organizations[tenant]; ok && o != organization {
@@ -81,16 +79,8 @@ func (r Routes) CheckConnections(also ...netip.Prefix) error {
 		c, at := r.Connections[name], fmt.Sprintf("connections[%q]", name)
 		es.Add(CheckHostname(at, name))
 		es.Add(unique(ids, at+".id", c.ID, "data connection"))
-		c.check(at, also, &es)
+		c.check(at, &es)
 		belongs(at, c.Tenant, c.Organization)
-		for i, a := range c.Addresses {
-			// An interface belongs to one endpoint, and an endpoint to one
-			// tenant's connections.
-			if owner, ok := owners[a]; ok && owner != c.Tenant {
-				es.Add(Invalid(path(at+".addresses", i), a.String(), "an address of another tenant's connection", "give the addresses of the connection's own endpoint"))
-			}
-			owners[a] = c.Tenant
-		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(r.Workloads)) {
 		w, at := r.Workloads[key], fmt.Sprintf("workloads[%q]", key)
@@ -104,21 +94,56 @@ func (r Routes) CheckConnections(also ...netip.Prefix) error {
 	return es.Err()
 }
 
-func (c ConnectionRoute) check(at string, also []netip.Prefix, es *Errors) {
+func (c ConnectionRoute) check(at string, es *Errors) {
 	es.Add(CheckConnectionID(at+".id", c.ID))
 	es.Add(CheckLabel(at+".tenant", c.Tenant))
 	es.Add(CheckLabel(at+".organization", c.Organization))
 	es.Add(CheckRegionName(at+".region", c.Region))
 	es.Add(checkPorts(at+".ports", c.Ports))
-	for i, a := range c.Addresses {
-		es.Add(CheckEndpointAddress(path(at+".addresses", i), a, also...))
-	}
 	switch {
 	case c.Ready && len(c.Addresses) == 0:
 		es.Add(Invalid(at+".addresses", "", "none, of a connection that is ready", "give the addresses of its endpoint's interfaces"))
 	case !c.Ready && c.Reason == "":
 		es.Add(Invalid(at+".reason", "", "missing, of a connection that is not ready", "say why it is not"))
 	}
+}
+
+// VoidConnections finds the connections that lead where none may, with the
+// reason, by hostname: to an address that no endpoint has, or to one that
+// another tenant's connection has, too. These are not to be obeyed; the others of
+// the table are, or one connection would hold up what all others need. Addresses
+// in the networks of also pass though they are forbidden otherwise; only the
+// sandbox and tests, whose clouds are on loopback addresses, give any.
+func (r Routes) VoidConnections(also ...netip.Prefix) map[string]*Error {
+	tenants := map[netip.Addr]map[string]bool{} // whose it is
+	for _, c := range r.Connections {
+		for _, a := range c.Addresses {
+			if tenants[a] == nil {
+				tenants[a] = map[string]bool{}
+			}
+			tenants[a][c.Tenant] = true
+		}
+	}
+	void := map[string]*Error{}
+	for name, c := range r.Connections {
+		for i, a := range c.Addresses {
+			field := fmt.Sprintf("connections[%q].addresses[%d]", name, i)
+			err := CheckEndpointAddress(field, a, also...)
+			// An interface belongs to one endpoint, and an endpoint to the
+			// connections of one tenant.
+			if err == nil && len(tenants[a]) > 1 {
+				err = &Error{
+					Code: CodeInvalid, Reason: ReasonForbiddenTarget, Field: field, Value: a.String(),
+					Message: "an address of several tenants' connections", Fix: "give the addresses of the connection's own endpoint",
+				}
+			}
+			if err != nil {
+				void[name] = err
+				break
+			}
+		}
+	}
+	return void
 }
 
 func checkPorts(at string, ports []uint16) *Error {

@@ -1,7 +1,9 @@
 package postern_test
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,14 +80,6 @@ func TestCheckConnections(t *testing.T) {
 		change func(postern.Routes)
 		says   string
 	}{
-		"metadata": {edit("trino.example.com", func(c *postern.ConnectionRoute) {
-			c.Addresses = []netip.Addr{netip.MustParseAddr("169.254.169.254")}
-		}), "metadata"},
-		"loopback": {edit("trino.example.com", func(c *postern.ConnectionRoute) { c.Addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")} }), "loopback"},
-		"public":   {edit("trino.example.com", func(c *postern.ConnectionRoute) { c.Addresses = []netip.Addr{netip.MustParseAddr("9.9.9.9")} }), "public"},
-		"another tenant's endpoint": {edit("trino.globex.com", func(c *postern.ConnectionRoute) {
-			c.Addresses = []netip.Addr{netip.MustParseAddr("10.0.0.5")}
-		}), "another tenant's"},
 		"ready without an address": {edit("trino.example.com", func(c *postern.ConnectionRoute) { c.Addresses = nil }), "none, of a connection that is ready"},
 		"not ready without why":    {edit("trino.globex.com", func(c *postern.ConnectionRoute) { c.Reason = "" }), "say why"},
 		"no port":                  {edit("trino.example.com", func(c *postern.ConnectionRoute) { c.Ports = nil }), "ports"},
@@ -111,6 +105,44 @@ func TestCheckConnections(t *testing.T) {
 		c.change(r)
 		if err := r.CheckConnections(); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v; want %q", name, err, c.says)
+		}
+	}
+	// What leads where none may is void, and the rest is not.
+	if void := good().VoidConnections(); len(void) != 0 {
+		t.Errorf("%v", void)
+	}
+	for name, c := range map[string]struct {
+		change func(postern.Routes)
+		void   []string
+		says   string
+	}{
+		"metadata": {edit("trino.example.com", func(c *postern.ConnectionRoute) {
+			c.Addresses = append(c.Addresses, netip.MustParseAddr("169.254.169.254"))
+		}), []string{"trino.example.com"}, "metadata"},
+		"loopback": {edit("trino.example.com", func(c *postern.ConnectionRoute) { c.Addresses[0] = netip.MustParseAddr("127.0.0.1") }), []string{"trino.example.com"}, "loopback"},
+		"public":   {edit("trino.globex.com", func(c *postern.ConnectionRoute) { c.Addresses = []netip.Addr{netip.MustParseAddr("9.9.9.9")} }), []string{"trino.globex.com"}, "public"},
+		"another tenant's endpoint": {edit("trino.globex.com", func(c *postern.ConnectionRoute) {
+			c.Addresses = []netip.Addr{netip.MustParseAddr("10.0.0.5")}
+		}), []string{"trino.example.com", "trino.globex.com"}, "several tenants"},
+		"two of one tenant": {func(r postern.Routes) {
+			c := r.Connections["trino.example.com"]
+			c.ID = "dc_3"
+			r.Connections["second.example.com"] = c
+		}, nil, ""},
+	} {
+		r := good()
+		c.change(r)
+		if err := r.CheckConnections(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		void := r.VoidConnections()
+		if got := slices.Sorted(maps.Keys(void)); !slices.Equal(got, c.void) {
+			t.Errorf("%s: void are %v, want %v", name, got, c.void)
+		}
+		for _, err := range void {
+			if err.Reason != postern.ReasonForbiddenTarget || !strings.Contains(err.Message, c.says) {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	}
 	if got := postern.WorkloadKey(nil); got != "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" {

@@ -59,15 +59,18 @@ func (t *table) decide(region string, networks []netip.Prefix, r Request) Decisi
 		d.Deny, d.Reason, d.Message = postern.DenyNotReady, c.Reason, c.Message
 		return d
 	}
+	forbidden := t.void[r.Host]
 	for _, a := range c.Addresses {
-		// The table was checked when it came. This is the last place to notice.
-		if err := postern.CheckEndpointAddress("", a, networks...); err != nil {
-			return Decision{
-				Deny: postern.DenyForbiddenTarget, Reason: postern.ReasonForbiddenTarget, Organization: d.Organization, ConnectionID: c.ID,
-				Message: "the connection leads to an address that no endpoint has; ask the vendor",
-			}
+		// The table was looked through when it came. This is the last place to
+		// notice.
+		if forbidden == nil {
+			forbidden = postern.CheckEndpointAddress("", a, networks...)
 		}
 		d.Targets = append(d.Targets, netip.AddrPortFrom(a, r.Port))
+	}
+	if forbidden != nil {
+		d.Deny, d.Reason, d.Targets = postern.DenyForbiddenTarget, postern.ReasonForbiddenTarget, nil
+		d.Message = "the connection leads to an address that no endpoint has; ask the vendor, whose log names it"
 	}
 	return d
 }

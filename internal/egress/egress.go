@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,7 +125,8 @@ func New(c Config) (*Egress, error) {
 // Apply puts a new table in force and cuts the open connections that it does
 // not grant. It tells whether it did: a revision that is not newer than the
 // one in force changes nothing. On an error, which lists everything that is
-// wrong with the routes, the table in force stays.
+// wrong with the routes, the table in force stays. A connection that leads where
+// none may is refused by itself, and logged.
 func (e *Egress) Apply(r postern.Routes) (bool, error) {
 	e.applying.Lock()
 	defer e.applying.Unlock()
@@ -133,6 +136,9 @@ func (e *Egress) Apply(r postern.Routes) (bool, error) {
 	t, err := compile(r, e.networks)
 	if err != nil {
 		return false, fmt.Errorf("egress: routes of revision %d: %w", r.Revision, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.void)) {
+		e.logger.Error("a connection is not obeyed", "host", name, "connection_id", t.connections[name].ID, "error", t.void[name])
 	}
 	e.put(t)
 	e.metrics.revision.Set(float64(t.revision))

@@ -14,17 +14,19 @@ type table struct {
 	connections   map[string]postern.ConnectionRoute // by hostname
 	workloads     map[string]postern.Workload        // by credential
 	organizations map[string]string                  // by tenant
+	void          map[string]*postern.Error          // connections that are not obeyed, by hostname
 }
 
 // compile checks the routes and copies them, so that later changes to them
 // change nothing here.
 func compile(r postern.Routes, networks []netip.Prefix) (*table, error) {
-	if err := r.CheckConnections(networks...); err != nil {
+	if err := r.CheckConnections(); err != nil {
 		return nil, err
 	}
 	t := &table{
 		revision: r.Revision, connections: make(map[string]postern.ConnectionRoute, len(r.Connections)),
 		workloads: make(map[string]postern.Workload, len(r.Workloads)), organizations: map[string]string{},
+		void: r.VoidConnections(networks...),
 	}
 	for name, c := range r.Connections {
 		c.Ports, c.Addresses = slices.Clone(c.Ports), slices.Clone(c.Addresses)

@@ -152,7 +152,7 @@ func (st *story) strangersTargets(ctx context.Context, w workload, theirs cluste
 	}
 	// Past the egress there is nothing: the endpoint admits that and nobody else.
 	if c, err := w.dial(ctx, netip.AddrPortFrom(endpoint, st.httpsPort)); err == nil {
-		defer c.Close() //nolint:errcheck // it should be reset
+		defer c.Close()
 		if err := alerted(ctx, c, theirs.hostname); err == nil || !errors.Is(err, syscall.ECONNRESET) {
 			return fmt.Errorf("the endpoint itself, straight from a workload: %s, want a reset", got(err))
 		}

@@ -197,8 +197,7 @@ func TestEgressIsStaticallyStable(t *testing.T) {
 		tr.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: proxy, User: url.UserPassword("", token)})
 	}
 
-	// In production, no address of this machine is an endpoint's: the table is
-	// not taken, and everything is refused.
+	// In production, no address of this machine is an endpoint's.
 	s := start()
 	if body, err := ask(byProxy); err == nil {
 		t.Errorf("let out to a loopback address: %q", body)
