@@ -39,7 +39,8 @@ type Workload struct {
 
 // WorkloadKey is the key of a workload in a route table: the SHA-256, in lower
 // case hexadecimal, of its bearer token or of its client certificate's DER.
-// The table holds no secret.
+// The table holds no secret. A token is visible ASCII, so that a certificate,
+// which is no secret, never passes for one.
 func WorkloadKey(credential []byte) string {
 	sum := sha256.Sum256(credential)
 	return hex.EncodeToString(sum[:])

@@ -84,6 +84,9 @@ type WorkloadTokenSpec struct {
 	Name      string    `json:"name" doc:"Appears in events"`
 	Tenant    string    `json:"tenant" example:"example"`
 	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"At most a year away; left out: in 90 days"`
+	// Certificate makes it a client certificate that the workload shows to the
+	// proxy instead of a token.
+	Certificate string `json:"certificate,omitempty" doc:"PEM of a client certificate that is shown instead of a secret; operators only. It ends with the certificate at the latest" maxLength:"20000"`
 }
 
 const pathConnections = "/v1/data-connections"

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"net/http"
 	"time"
 
@@ -55,8 +58,27 @@ func (s *Server) listWorkloadTokens(ctx context.Context, id postern.Identity, in
 	})
 }
 
-// createWorkloadToken stores the secret's hash only, as for other tokens. The
-// nodes learn the hash with the next route table.
+// certificateOf reads the client certificate that stands for a workload. Nobody
+// proves here that he has its key, so that only operators may name one: a
+// certificate is no secret, and whoever names it first has it.
+func certificateOf(id postern.Identity, text string) (*x509.Certificate, error) {
+	const field = "spec.certificate"
+	if id.Role.OfOrganization() {
+		return nil, &postern.Error{Code: postern.CodeForbidden, Field: field, Message: "only the vendor's operators name certificates", Fix: "create a token, or ask the vendor"}
+	}
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, postern.Invalid(field, "", "not one PEM certificate", "give the workload's own certificate, without its chain and its key")
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, postern.Invalid(field, "", "not an X.509 certificate", "give it in PEM")
+	}
+	return c, nil
+}
+
+// createWorkloadToken stores the secret's hash only, as for other tokens, or
+// that of a certificate. The nodes learn the hash with the next route table.
 func (s *Server) createWorkloadToken(ctx context.Context, id postern.Identity, in *struct {
 	Once
 	Body client.WorkloadToken
@@ -67,10 +89,21 @@ func (s *Server) createWorkloadToken(ctx context.Context, id postern.Identity, i
 	if t.ExpiresAt.IsZero() {
 		t.ExpiresAt = s.Now().Add(workloadTokenLife).Truncate(time.Second)
 	}
+	plain := "postern_" + secret()
+	shown := []byte(plain)
+	if spec.Certificate != "" {
+		c, err := certificateOf(id, spec.Certificate)
+		if err != nil {
+			return nil, err
+		}
+		plain, shown = "", c.Raw
+		if c.NotAfter.Before(t.ExpiresAt) {
+			t.ExpiresAt = c.NotAfter.UTC()
+		}
+	}
 	if err := t.Validate(s.Now()); err != nil {
 		return nil, err
 	}
-	plain := "postern_" + secret()
 	made, err := once(ctx, s, id, in.IdempotencyKey, in.Body, func(tx *store.Tx) (client.WorkloadToken, error) {
 		tenant, err := s.seenTenant(tx, id, t.Tenant)
 		if err != nil {
@@ -87,19 +120,26 @@ func (s *Server) createWorkloadToken(ctx context.Context, id postern.Identity, i
 		if len(own) >= maxWorkloadTokens {
 			return client.WorkloadToken{}, &postern.Error{Code: postern.CodeConflict, Message: "the organization has 1000 tokens of workloads, which is the limit", Fix: "revoke those that nobody uses"}
 		}
-		hash := sha256.Sum256([]byte(plain))
-		if _, err := tx.CreateToken(t, hash[:]); err != nil {
+		hash := sha256.Sum256(shown)
+		switch created, err := tx.CreateToken(t, hash[:]); {
+		case err != nil:
 			return client.WorkloadToken{}, err
+		case !created: // a secret is drawn anew; a certificate can come again
+			return client.WorkloadToken{}, &postern.Error{
+				Code: postern.CodeConflict, Field: "spec.certificate", Message: "this certificate is or was a workload's", Fix: "revoke that one if it is not meant, and issue a new certificate",
+			}
 		}
 		return wireWorkloadToken(t), s.event(tx, id, "token.created", "token", t.ID, t.Organization, "workload token "+t.Name+" of tenant "+t.Tenant)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if made.ID != t.ID {
+	if made.ID != t.ID && spec.Certificate == "" {
 		return nil, secretIsGone(made.ID, in.IdempotencyKey)
 	}
-	made.Secret = plain
+	if made.ID == t.ID {
+		made.Secret = plain
+	}
 	return &body[client.WorkloadToken]{made}, nil
 }
 

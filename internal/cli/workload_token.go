@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,13 +21,16 @@ connections. It opens nothing else: not the API, and no other tenant's connectio
 }
 
 func (a *app) workloadTokenCreate() *cobra.Command {
-	var tenant, file string
+	var tenant, file, certificate string
 	var expires time.Duration
 	cmd := &cobra.Command{
 		Use: "create NAME --tenant TENANT", Short: "Create a token for a tenant's workloads", Args: takes("NAME"),
 		Long: `Create makes a token for workloads of a tenant. NAME appears in events: name the program that will use it.
 The secret is printed this once and cannot be had again; with --secret-file it goes into a new file that
-only you can read, and is not printed. Without --expires-in it is good for 90 days; a year is the most.`,
+only you can read, and is not printed. Without --expires-in it is good for 90 days; a year is the most.
+
+With --certificate-file there is no secret: the workload shows that client certificate to the egress' proxy.
+Only operators may do that.`,
 		Example: "  postern workload-token create etl --tenant example --secret-file etl.token\n  postern workload-token create etl --tenant example --expires-in 720h",
 		RunE: a.once(func(ctx context.Context, s session, args []string) error {
 			spec := client.WorkloadTokenSpec{Name: args[0], Tenant: tenant}
@@ -35,6 +39,13 @@ only you can read, and is not printed. Without --expires-in it is good for 90 da
 			}
 			if expires > 0 {
 				spec.ExpiresAt = a.now().Add(expires).UTC().Truncate(time.Second)
+			}
+			if certificate != "" {
+				b, err := os.ReadFile(certificate)
+				if err != nil {
+					return settlef("--certificate-file: %s", err)
+				}
+				spec.Certificate = string(b)
 			}
 			keep, err := secretFile(file)
 			if err != nil {
@@ -61,6 +72,8 @@ only you can read, and is not printed. Without --expires-in it is good for 90 da
 	cmd.Flags().StringVar(&tenant, "tenant", "", "`NAME` of the tenant whose data connections it opens")
 	cmd.Flags().DurationVar(&expires, "expires-in", 0, "how long it is good, such as 720h; left out: 90 days")
 	cmd.Flags().StringVar(&file, "secret-file", "", "write the secret to this new `FILE` and do not print it")
+	cmd.Flags().StringVar(&certificate, "certificate-file", "", "`FILE` with the workload's client certificate in PEM, instead of a secret")
+	cmd.MarkFlagsMutuallyExclusive("certificate-file", "secret-file")
 	oneOf(cmd, "tenant")
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,13 @@ func TestConnect(t *testing.T) {
 	} {
 		if who, err := w.get(t, c, exampleHost); err == nil || !strings.Contains(err.Error(), "Proxy Authentication Required") {
 			t.Errorf("%s: %q, %v", name, who, err)
+		}
+	}
+	// A certificate is no secret: who has seen it cannot use it as a token.
+	for _, auth := range []string{"Basic " + base64.StdEncoding.EncodeToString(append([]byte("x:"), own.Certificate[0]...)), "Bearer " + string(own.Certificate[0])} {
+		a := ask(t, dial(t, w.connect), fmt.Sprintf("CONNECT %s:%d HTTP/1.1\r\nHost: %s\r\nProxy-Authorization: %s\r\n\r\n", exampleHost, w.port, exampleHost, auth))
+		if a.status != http.StatusBadRequest {
+			t.Errorf("a certificate as a token: %+v", a)
 		}
 	}
 	got := w.denials()

@@ -39,12 +39,14 @@ func (e *Egress) refused(v visit, d postern.Denial, cause error) {
 
 func (e *Egress) opened(v visit) {
 	e.sight(v, "")
+	e.seen.Opened(v.key(""))
 	e.metrics.connections.WithLabelValues(v.listener, resultAdmitted).Inc()
 	e.metrics.open.WithLabelValues(v.listener).Inc()
 	e.logger.LogAttrs(context.Background(), slog.LevelInfo, "connection opened", v.attrs()...)
 }
 
 func (e *Egress) closed(v visit, s relay.Stats) {
+	e.seen.Closed(v.key(""))
 	e.metrics.open.WithLabelValues(v.listener).Dec()
 	e.metrics.bytes.WithLabelValues(v.listener, "up").Add(float64(s.Up))
 	e.metrics.bytes.WithLabelValues(v.listener, "down").Add(float64(s.Down))
@@ -63,8 +65,10 @@ func (e *Egress) probed(listener string) {
 	e.metrics.connections.WithLabelValues(listener, resultProbe).Inc()
 }
 
-func (e *Egress) sight(v visit, d postern.Denial) {
-	e.seen.Add(sighting.Key{Listener: v.listener, Source: v.client.Addr(), Host: v.host, Organization: v.organization, Denial: d}, v.at)
+func (e *Egress) sight(v visit, d postern.Denial) { e.seen.Add(v.key(d), v.at) }
+
+func (v visit) key(d postern.Denial) sighting.Key {
+	return sighting.Key{Listener: v.listener, Source: v.client.Addr(), Host: v.host, Organization: v.organization, Denial: d}
 }
 
 // attrs is what every record of the access log tells.

@@ -150,27 +150,34 @@ func (r *connectRequest) headers(line startLine, fields []string) error {
 	return nil
 }
 
+// maxCredential bounds a token; one that Postern makes has some fifty bytes.
+const maxCredential = 1024
+
 // credential reads Proxy-Authorization: a bearer token (RFC 6750), or a token
 // as the password of any user, which is what most HTTP clients can do (RFC
-// 7617).
+// 7617). A token is visible ASCII, which no certificate's DER is: that is known
+// by its sum as well, is no secret, and must not pass for a token.
 func credential(value string) ([]byte, error) {
 	scheme, rest, _ := strings.Cut(value, " ")
-	rest = strings.TrimLeft(rest, " ")
+	token := strings.TrimLeft(rest, " ")
 	switch strings.ToLower(scheme) {
 	case "bearer":
-		return []byte(rest), nil
 	case "basic":
-		b, err := base64.StdEncoding.Strict().DecodeString(rest)
+		b, err := base64.StdEncoding.Strict().DecodeString(token)
 		if err != nil {
 			return nil, fmt.Errorf("%w: Proxy-Authorization is not base64", errMalformed)
 		}
-		_, password, ok := bytes.Cut(b, []byte(":"))
-		if !ok {
+		var ok bool
+		if _, token, ok = strings.Cut(string(b), ":"); !ok {
 			return nil, fmt.Errorf("%w: Proxy-Authorization without a password", errMalformed)
 		}
-		return password, nil
+	default:
+		return nil, fmt.Errorf("%w: Proxy-Authorization is neither Bearer nor Basic", errMalformed)
 	}
-	return nil, fmt.Errorf("%w: Proxy-Authorization is neither Bearer nor Basic", errMalformed)
+	if len(token) > maxCredential || !visible(token) {
+		return nil, fmt.Errorf("%w: Proxy-Authorization holds no token", errMalformed)
+	}
+	return []byte(token), nil
 }
 
 // isToken tells the names of RFC 9110, section 5.6.2.

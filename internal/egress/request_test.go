@@ -105,11 +105,14 @@ func TestParseConnectRefuses(t *testing.T) {
 		sound + "Proxy-Authorization: Bearer a\r\nProxy-Authorization: Bearer b\r\n\r\n": egress.ErrMalformed,
 		sound + "Proxy-Authorization: Digest a\r\n\r\n":                                  egress.ErrMalformed,
 		sound + "Proxy-Authorization: Basic !!!\r\n\r\n":                                 egress.ErrMalformed,
-		sound + "Proxy-Authorization: Basic YQ==\r\n\r\n":                                egress.ErrMalformed, // no colon
-		sound + "X: " + strings.Repeat("a", egress.MaxHead) + "\r\n\r\n":                 egress.ErrTooLarge,
-		sound + "X: " + strings.Repeat("a", egress.MaxHead):                              egress.ErrTooLarge,
-		strings.Repeat("a", egress.MaxHead):                                              egress.ErrTooLarge,
-		sound + strings.Repeat("X: a\r\n", egress.MaxHeaders) + "\r\n":                   egress.ErrTooLarge,
+		sound + "Proxy-Authorization: Bearer a b\r\n\r\n":                                egress.ErrMalformed,
+		sound + "Proxy-Authorization: Bearer " + strings.Repeat("a", 2000) + "\r\n\r\n":  egress.ErrMalformed,
+		sound + "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("u:0\x82\x01")) + "\r\n\r\n": egress.ErrMalformed,
+		sound + "Proxy-Authorization: Basic YQ==\r\n\r\n":                                                             egress.ErrMalformed, // no colon
+		sound + "X: " + strings.Repeat("a", egress.MaxHead) + "\r\n\r\n":                                              egress.ErrTooLarge,
+		sound + "X: " + strings.Repeat("a", egress.MaxHead):                                                           egress.ErrTooLarge,
+		strings.Repeat("a", egress.MaxHead):                                                                           egress.ErrTooLarge,
+		sound + strings.Repeat("X: a\r\n", egress.MaxHeaders) + "\r\n":                                                egress.ErrTooLarge,
 	} {
 		if r, _, err := egress.ParseConnect([]byte(head)); !errors.Is(err, want) {
 			t.Errorf("%.80q: %+v, %v; want %v", head, r, err, want)
