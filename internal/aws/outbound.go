@@ -29,6 +29,7 @@ const (
 	actEndpoints      = "ec2:DescribeVpcEndpoints"
 	actInterfaces     = "ec2:DescribeNetworkInterfaces"
 	actCreateEndpoint = "ec2:CreateVpcEndpoint"
+	actModifyEndpoint = "ec2:ModifyVpcEndpoint"
 	actDeleteEndpoint = "ec2:DeleteVpcEndpoints"
 )
 
@@ -244,6 +245,22 @@ func refusedEndpoint(err error) error {
 		return say(postern.CodeConflict, "the service is not in the zone of one of the platform's subnets", "check outbound.networks of the platform file: the zones of its subnets")
 	}
 	return translate(actCreateEndpoint, err)
+}
+
+// ChangeEndpointGroups gives an endpoint of the platform's own other security
+// groups, in one call: it is never without any.
+func (c *Cloud) ChangeEndpointGroups(ctx context.Context, region, endpoint string, add, remove []string) error {
+	cl, err := c.client(postern.ServiceRef{Region: region})
+	if err != nil {
+		return err
+	}
+	if _, err := cl.ModifyVpcEndpoint(ctx, &ec2.ModifyVpcEndpointInput{
+		VpcEndpointId: awssdk.String(endpoint), AddSecurityGroupIds: add, RemoveSecurityGroupIds: remove,
+	}); err != nil {
+		return translate(actModifyEndpoint, err)
+	}
+	c.log.LogAttrs(ctx, slog.LevelInfo, "changed the security groups of an endpoint", slog.String("endpoint", endpoint), slog.Any("added", add), slog.Any("removed", remove))
+	return nil
 }
 
 // DeleteOutboundEndpoints deletes endpoints of the platform's own. Those that

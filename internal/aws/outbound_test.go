@@ -273,6 +273,18 @@ func TestOutboundAgainstTheStandIn(t *testing.T) {
 	if err != nil || len(es) != 1 || es[0].ID != id || es[0].ConnectionID != "dc_a" || es[0].State != postern.ConnectionPendingAcceptance || len(es[0].Addresses) != 2 || !slices.Equal(es[0].Groups, []string{groups[0].ID}) {
 		t.Fatalf("%+v, %v", es, err)
 	}
+	for _, step := range [][2][]string{{{s.network.DefaultSecurityGroup}, nil}, {nil, {s.network.DefaultSecurityGroup}}} {
+		if err := mine.ChangeEndpointGroups(t.Context(), "us-east-1", id, step[0], step[1]); err != nil {
+			t.Fatal(err)
+		}
+		es, err := mine.OutboundEndpoints(t.Context(), "us-east-1", "acme")
+		if want := append([]string{groups[0].ID}, step[0]...); err != nil || !slices.Equal(es[0].Groups, want) {
+			t.Errorf("%+v, %v, want %v", es, err, want)
+		}
+	}
+	if err := mine.ChangeEndpointGroups(t.Context(), "us-east-1", one, nil, []string{"sg-1"}); postern.CodeOf(err) != postern.CodeNotFound {
+		t.Errorf("an endpoint that is not there: %v", err)
+	}
 	if err := mine.DeleteOutboundGroup(t.Context(), "us-east-1", groups[0].ID); postern.CodeOf(err) != postern.CodeConflict {
 		t.Errorf("a group in use: %v", err)
 	}

@@ -25,6 +25,7 @@ type Outbound interface {
 	CreateOutboundGroup(ctx context.Context, region, vpc, platform, connection string) error
 	ChangeGroupRules(ctx context.Context, region, group string, add, remove []postern.GroupRule) error
 	CreateOutboundEndpoint(ctx context.Context, e postern.NewOutboundEndpoint) (id string, err error)
+	ChangeEndpointGroups(ctx context.Context, region, endpoint string, add, remove []string) error
 	DeleteOutboundEndpoints(ctx context.Context, region string, ids []string) (map[string]error, error)
 	DeleteOutboundGroup(ctx context.Context, region, group string) error
 }

@@ -70,6 +70,8 @@ func (l *Loop) do(ctx context.Context, a plan.ConnectionAction) error {
 			Platform: l.Platform.Name, ConnectionID: a.Connection, Service: a.Service, VPC: a.VPC, Subnets: a.Subnets, Group: a.Group,
 		})
 		return err
+	case plan.SetEndpointGroups:
+		return l.Outbound.ChangeEndpointGroups(ctx, a.Region, a.Target, a.Put, a.Take)
 	case plan.DeleteEndpoint:
 		failed, err := l.Outbound.DeleteOutboundEndpoints(ctx, a.Region, []string{a.Target})
 		return errors.Join(err, failed[a.Target])
@@ -108,11 +110,12 @@ func (l *Loop) forgetOutbound(planned []plan.ConnectionAction) {
 }
 
 var outboundEvents = map[plan.ConnectionActionKind]struct{ action, done string }{
-	plan.CreateGroup:    {"data-connection.group-created", "made a security group at AWS: "},
-	plan.SetGroupRules:  {"data-connection.group-rules", "changed who its security group admits at AWS: "},
-	plan.CreateEndpoint: {"data-connection.endpoint-created", "made an endpoint at AWS: "},
-	plan.DeleteEndpoint: {"data-connection.endpoint-deleted", "deleted endpoint %s at AWS: "},
-	plan.DeleteGroup:    {"data-connection.group-deleted", "deleted security group %s at AWS: "},
+	plan.CreateGroup:       {"data-connection.group-created", "made a security group at AWS: "},
+	plan.SetGroupRules:     {"data-connection.group-rules", "changed who its security group admits at AWS: "},
+	plan.CreateEndpoint:    {"data-connection.endpoint-created", "made an endpoint at AWS: "},
+	plan.SetEndpointGroups: {"data-connection.endpoint-groups", "took foreign security groups off its endpoint at AWS: "},
+	plan.DeleteEndpoint:    {"data-connection.endpoint-deleted", "deleted endpoint %s at AWS: "},
+	plan.DeleteGroup:       {"data-connection.group-deleted", "deleted security group %s at AWS: "},
 }
 
 func (l *Loop) recordOutbound(ctx context.Context, a plan.ConnectionAction) error {

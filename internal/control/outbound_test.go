@@ -102,7 +102,8 @@ func (w *outboundWorld) onlyEgress(id string) {
 	}
 }
 
-// What an operator, or anybody, adds to the group is taken out again.
+// What an operator, or anybody, adds to the group is taken out again, and another
+// group is taken off the endpoint.
 func TestTheGroupStaysTheEgressOnes(t *testing.T) {
 	w := newOutboundWorld(t)
 	l := control.New(w.config())
@@ -112,6 +113,12 @@ func TestTheGroupStaysTheEgressOnes(t *testing.T) {
 		{IpProtocol: awssdk.String("-1"), IpRanges: []types.IpRange{{CidrIp: awssdk.String("0.0.0.0/0")}}},
 		{IpProtocol: awssdk.String("tcp"), FromPort: awssdk.Int32(1), ToPort: awssdk.Int32(9), UserIdGroupPairs: []types.UserIdGroupPair{{GroupId: &group}}},
 	}}); err != nil {
+		t.Fatal(err)
+	}
+	endpoint := w.connection("dc_a").EndpointID
+	if _, err := w.vendor().ModifyVpcEndpoint(t.Context(), &ec2.ModifyVpcEndpointInput{
+		VpcEndpointId: &endpoint, AddSecurityGroupIds: []string{w.egress.DefaultSecurityGroup}, RemoveSecurityGroupIds: []string{group},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	w.again(l)

@@ -58,11 +58,12 @@ type ConnectionActionKind string
 
 // What can be done at AWS for a data connection.
 const (
-	CreateGroup    ConnectionActionKind = "create-security-group"
-	SetGroupRules  ConnectionActionKind = "set-security-group-rules"
-	CreateEndpoint ConnectionActionKind = "create-endpoint"
-	DeleteEndpoint ConnectionActionKind = "delete-endpoint"
-	DeleteGroup    ConnectionActionKind = "delete-security-group"
+	CreateGroup       ConnectionActionKind = "create-security-group"
+	SetGroupRules     ConnectionActionKind = "set-security-group-rules"
+	CreateEndpoint    ConnectionActionKind = "create-endpoint"
+	SetEndpointGroups ConnectionActionKind = "set-endpoint-security-groups"
+	DeleteEndpoint    ConnectionActionKind = "delete-endpoint"
+	DeleteGroup       ConnectionActionKind = "delete-security-group"
 )
 
 // ConnectionAction is one thing to do at AWS. Doing it twice is harmless: what
@@ -78,6 +79,7 @@ type ConnectionAction struct {
 	Subnets      []string            // CreateEndpoint
 	Group        string              // CreateEndpoint
 	Add, Remove  []postern.GroupRule // SetGroupRules
+	Put, Take    []string            // SetEndpointGroups: security groups
 	Why          string
 }
 

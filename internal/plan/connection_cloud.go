@@ -202,12 +202,34 @@ func (v ConnectionView) provision(c *postern.DataConnection) (out []ConnectionAc
 		action.Why = "only the egress may use the endpoint"
 		return append(out, action)
 	}
+	if e, made := v.endpoint(*c); made {
+		return append(out, confine(e, g.ID, action)...)
+	}
 	if !may {
 		return out
 	}
 	action.Kind, action.Group, action.Subnets = CreateEndpoint, g.ID, v.subnets(*c)
 	action.Why = "the hostname is proven, and the service is of a proven account that admits the platform"
 	return append(out, action)
+}
+
+// confine plans that an endpoint has its connection's security group and no
+// other: any other would admit somebody else.
+func confine(e postern.OutboundEndpoint, group string, action ConnectionAction) []ConnectionAction {
+	switch e.State {
+	case postern.ConnectionPendingAcceptance, postern.ConnectionPending, postern.ConnectionAvailable:
+	default:
+		return nil // AWS changes no other
+	}
+	if !slices.Contains(e.Groups, group) {
+		action.Put = []string{group}
+	}
+	action.Take = slices.DeleteFunc(slices.Clone(e.Groups), func(g string) bool { return g == group })
+	if len(action.Put)+len(action.Take) == 0 {
+		return nil
+	}
+	action.Kind, action.Target, action.Why = SetEndpointGroups, e.ID, "only the egress may use the endpoint"
+	return []ConnectionAction{action}
 }
 
 // doubles are endpoints of the connection besides its own. There should be none:
@@ -331,7 +353,7 @@ func ForeseeConnection(c postern.DataConnection, v ConnectionView) (out []Connec
 						cloud.Groups[i].Rules = wantedRules(c, v.Network.EgressGroup)
 					}
 				}
-			case CreateEndpoint:
+			case CreateEndpoint, SetEndpointGroups:
 				return out // the customer's turn
 			case DeleteEndpoint:
 				cloud.Endpoints = slices.DeleteFunc(slices.Clone(cloud.Endpoints), func(e postern.OutboundEndpoint) bool { return e.ID == a.Target })

@@ -100,8 +100,10 @@ func (m *connectionModel) do(t *rapid.T, a plan.ConnectionAction, lag int) {
 		m.lag["endpoint"] = lag
 		m.endpoint = &postern.OutboundEndpoint{
 			ID: "vpce-1", ConnectionID: connectionID, ServiceName: clusterService, State: postern.ConnectionPendingAcceptance,
-			Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
+			Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Groups: []string{a.Group},
 		}
+	case plan.SetEndpointGroups:
+		t.Fatalf("its endpoint has other groups: %+v", a)
 	case plan.DeleteEndpoint:
 		if m.endpoint == nil || a.Target != m.endpoint.ID {
 			t.Fatalf("it deletes %s", a.Target)

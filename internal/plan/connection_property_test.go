@@ -114,6 +114,7 @@ func drawConnectionView(t *rapid.T, now time.Time) plan.ConnectionView {
 					postern.ConnectionDeleted, postern.ConnectionRejected, postern.ConnectionFailed, postern.ConnectionExpired, "newState",
 				}).Draw(t, "endpoint state"),
 			})
+			v.Cloud.Endpoints[i].Groups = drawSome(t, []string{"sg-1", "sg-8"}, "endpoint's group")
 			if rapid.Bool().Draw(t, "endpoint has addresses") {
 				v.Cloud.Endpoints[i].Addresses = []netip.Addr{netip.MustParseAddr("10.0.0.7")}
 			}
@@ -255,6 +256,15 @@ func checkAction(t *rapid.T, c postern.DataConnection, v plan.ConnectionView, a 
 		after := slices.DeleteFunc(slices.Clone(v.Cloud.Groups[i].Rules), func(r postern.GroupRule) bool { return slices.Contains(act.Remove, r) })
 		if !sameRules(append(after, act.Add...), goodRules()) {
 			t.Fatalf("the rules become %v", append(after, act.Add...))
+		}
+	case plan.SetEndpointGroups:
+		i := slices.IndexFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool { return e.ID == act.Target })
+		if i < 0 || c.Removing || act.Target != a.EndpointID {
+			t.Fatalf("groups of an endpoint that is not its: %+v", act)
+		}
+		after := slices.DeleteFunc(slices.Clone(v.Cloud.Endpoints[i].Groups), func(g string) bool { return slices.Contains(act.Take, g) })
+		if got := append(after, act.Put...); len(got) != 1 || !own(got[0]) {
+			t.Fatalf("its groups become %v", got)
 		}
 	case plan.DeleteEndpoint:
 		if !own(act.Target) || !c.Removing && act.Target == a.EndpointID {
