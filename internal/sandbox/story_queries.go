@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -241,8 +242,8 @@ func (st *story) replaced(ctx context.Context) error {
 	if err := st.told(ctx, 503, "not_ready", "PrivateCA"); err != nil {
 		return err
 	}
-	if err := answers(open, host); err == nil {
-		return errors.New("a session from before lives on")
+	if err := cut(open); err != nil {
+		return err
 	}
 	// Straight, the name still leads to the egress, which refuses: were it
 	// unknown, the workload would ask elsewhere and go there.
@@ -282,12 +283,9 @@ func (st *story) tokenRevoked(ctx context.Context) error {
 	}
 	defer kept.Close()
 	w.token = made.Secret
-	var open interface{ Close() error }
+	var open *tls.Conn
 	err = until(ctx, func() error { // until the node knows it
-		c, err := w.tunnel(ctx, host)
-		if err == nil {
-			open = c
-		}
+		open, err = w.tunnel(ctx, host)
 		return err
 	})
 	if err != nil {
@@ -311,10 +309,8 @@ func (st *story) tokenRevoked(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c, ok := open.(interface{ Read([]byte) (int, error) }); ok {
-		if n, err := c.Read(make([]byte, 1)); err == nil {
-			return fmt.Errorf("a session of a revoked token lives on: %d bytes", n)
-		}
+	if err := cut(open); err != nil {
+		return err
 	}
 	st.saw("407, and its open session was cut; the other token's goes on")
 	return answers(kept, host)
