@@ -22,6 +22,11 @@ const (
 	KindGoroutine Kind = "goroutine" // two goroutines per connection; on every system
 )
 
+// Processors is how many goroutines should be able to run at once
+// (runtime.GOMAXPROCS) in a process with an engine: a loop can keep one busy for
+// each processor that the machine has, and others must get their turn.
+func Processors() int { return runtime.NumCPU() + 2 }
+
 // CheckKind tells what is wrong with a kind: that it does not exist, or not on
 // this system.
 func CheckKind(k Kind) error {

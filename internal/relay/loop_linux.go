@@ -52,6 +52,7 @@ type loop struct {
 	ticking  bool
 	paused   bool // a listener waits for descriptors
 	stopped  bool
+	batch    int // events that were fetched last
 }
 
 const (
@@ -145,6 +146,7 @@ func (l *loop) run() {
 	defer l.close()
 	for !l.stopped {
 		n := l.wait()
+		l.batch = n
 		l.setNow()
 		for i := range n {
 			l.dispatch(&l.events[i])
@@ -165,14 +167,25 @@ func (l *loop) setNow() {
 }
 
 // wait fetches the next events. A loop with work of its own does not wait; one
-// that moves bulk waits in the kernel, for the next sweep at most; one that is
-// idle waits in Go's poller, which takes neither a thread nor a processor.
+// that moves bulk waits in the kernel, for the next sweep at most; any other
+// waits in Go's poller, which takes neither a thread nor a processor, and wakes
+// up one thread for several loops. (Waiting in the kernel all the time was
+// measured: small messages go 5 % faster, and a connection costs a tenth more.)
 func (l *loop) wait() int {
 	if n := sysPoll(l.epoll, l.events); n > 0 || len(l.ready) > 0 || len(l.judging) > 0 {
 		return n
 	}
 	if len(l.bulk) > 0 {
 		return sysWait(l.epoll, l.events, int(sweepEvery/time.Millisecond))
+	}
+	if l.batch > 1 {
+		// Where several things happen at once, more is about to: who does them
+		// may be waiting for this processor. It is cheaper to let them than to
+		// be put to sleep and woken.
+		sysYield()
+		if n := sysPoll(l.epoll, l.events); n > 0 {
+			return n
+		}
 	}
 	n := 0
 	err := l.waiter.Read(func(uintptr) bool {

@@ -200,7 +200,7 @@ func (e *loops) adopt(s *served, c *net.TCPConn) {
 // accepted it, unless another has clearly less to do.
 func (e *loops) lightest(mine *loop) *loop {
 	best, least := mine, mine.load.Load()
-	least -= 2 + least/8
+	least -= 4 + least/4
 	for _, l := range e.each {
 		if n := l.load.Load(); n < least {
 			best, least = l, n

@@ -7,12 +7,13 @@ import (
 const (
 	// pipeSize is asked of the kernel; an unprivileged user that has many pipes
 	// gets smaller ones.
-	pipeSize = 256 << 10
+	pipeSize  = 1 << 20
+	pipeSize2 = 256 << 10
 	// minPipe is the size below which a pipe costs more than it saves.
 	minPipe = 64 << 10
 	// A loop lends so many pipes at one time, and keeps so many for the next.
 	maxPipes      = 256
-	maxSparePipes = 16
+	maxSparePipes = 8
 	maxSpareQueue = 16
 )
 
@@ -51,8 +52,10 @@ func (p *pipes) get() *pipe {
 		return nil
 	}
 	x := &pipe{in: int32(fds[1]), out: int32(fds[0])}
-	if _, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize); err != nil {
-		_ = err // it stays as it was made
+	for _, size := range []int{pipeSize, pipeSize2} {
+		if _, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, size); err == nil {
+			break // or it stays as it was made
+		}
 	}
 	x.size, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_GETPIPE_SZ, 0)
 	if x.size < minPipe {

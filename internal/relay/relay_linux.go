@@ -8,13 +8,13 @@ import (
 
 const (
 	// turn bounds the bytes that one direction moves before others get theirs.
-	turn = 1 << 20
+	turn = 4 << 20
 	// stopSplice is the size of a move below which splice(2) pays no more; it
 	// begins to at bulkRead.
 	stopSplice = 8 << 10
 	// lowWater is SO_RCVLOWAT for a flow that moved so much in one turn: it
 	// then wakes the loop for that much only, until a sweep sees it slow.
-	lowWater = 256 << 10
+	lowWater = 1 << 20
 )
 
 // opened begins to relay: the backend has taken the prologue and the hello.
