@@ -9,10 +9,10 @@ SOAK      ?= 60
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt race vuln e2e fuzz mutants soak openapi check clean
+.PHONY: help build test lint fmt race vuln e2e fuzz mutants soak bench-dataplane openapi check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/postern
 	$(GO) build -trimpath -o $(BIN) ./cmd/postern
@@ -41,6 +41,9 @@ e2e: ## other people's clients against the sandbox; SUITES="awscli curl" for som
 
 fuzz: ## every fuzz target, FUZZTIME seconds each (60)
 	bash test/fuzz.sh $(FUZZTIME)
+
+bench-dataplane: ## the data path beside HAProxy, nginx and Envoy (half an hour); writes bench/dataplane/RESULTS.md
+	bash bench/dataplane/run.sh
 
 mutants: ## break each promise in turn and see the story fail where it should
 	bash test/mutants/run.sh $(MUTANTS)

@@ -115,7 +115,7 @@ func (b *backend) serve(fd int32, c *taken) bool {
 	for {
 		if len(c.pending) > 0 {
 			n, err := unix.SendmsgN(int(fd), c.pending, nil, nil, unix.MSG_NOSIGNAL)
-			if err == unix.EAGAIN { //nolint:errorlint // an errno
+			if err == unix.EAGAIN {
 				return true
 			}
 			if err != nil {
@@ -131,7 +131,7 @@ func (b *backend) serve(fd int32, c *taken) bool {
 		}
 		n, err := unix.Read(int(fd), b.buf[:])
 		switch {
-		case err == unix.EAGAIN: //nolint:errorlint // an errno
+		case err == unix.EAGAIN:
 			return true
 		case err != nil:
 			b.drop(fd)

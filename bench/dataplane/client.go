@@ -136,7 +136,7 @@ func (c *client) connections() (result, error) {
 				for _, ev := range events {
 					s := slots[ev.Fd]
 					got, err := unix.Read(int(ev.Fd), buf)
-					if err == unix.EAGAIN { //nolint:errorlint // an errno
+					if err == unix.EAGAIN {
 						continue
 					}
 					if err != nil || got == 0 {
@@ -195,7 +195,7 @@ func (c *client) handshake(i int, config *tls.Config) error {
 	if err != nil {
 		return err
 	}
-	defer raw.Close() //nolint:errcheck // at the end
+	defer raw.Close()
 	_ = raw.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := raw.Write(header()); err != nil {
 		return err
@@ -274,7 +274,7 @@ func (c *client) idle() (result, error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGUSR1)
 	defer stop()
-	fmt.Println("open") //nolint:forbidigo // for the process that waits for it
+	fmt.Println("open")
 	<-ctx.Done()
 	for i, conn := range conns {
 		if err := roundTrip(conn); err != nil {

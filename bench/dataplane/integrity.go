@@ -58,11 +58,12 @@ func (c *client) checkSums() error {
 }
 
 func (c *client) checkSplit() error {
-	conn, err := net.DialTimeout("tcp", c.target(0).String(), 5*time.Second)
+	d := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := d.Dial("tcp", c.target(0).String())
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // at the end
+	defer conn.Close()
 	_ = conn.(*net.TCPConn).SetNoDelay(true)
 	for i, b := range c.firsts[0] {
 		if _, err := conn.Write([]byte{b}); err != nil {

@@ -21,7 +21,7 @@ import (
 func main() {
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "dataplane:", err)
-		os.Exit(1) //nolint:forbidigo // this is main
+		os.Exit(1)
 	}
 }
 
@@ -30,7 +30,7 @@ func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if len(args) == 0 {
-		return errors.New("give a role: measure, report, proxy, backend or client")
+		return errors.New("give a role: measure, report, overload, proxy, backend, client or slow")
 	}
 	f := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	var (
@@ -59,6 +59,18 @@ func run(args []string) error {
 		return runClient(*name, *to, *length)
 	case "measure":
 		return measure(ctx, plan{rounds: *rounds, length: *length, loads: split(*only), peers: split(*who), envoy: *envoy, dir: *dir, file: *file})
+	case "overload":
+		return overload(ctx, *engine, *dir, *length)
+	case "slow":
+		at, err := netip.ParseAddrPort(*to)
+		if err != nil {
+			return err
+		}
+		c, err := newClient(load{service: short}, at, false, *length)
+		if err != nil {
+			return err
+		}
+		return slow(ctx, c)
 	case "report":
 		return report(*file, os.Stdout)
 	}

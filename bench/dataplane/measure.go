@@ -22,7 +22,7 @@ func family(pid int) []int {
 			if err != nil {
 				continue // its thread has ended
 			}
-			for _, f := range strings.Fields(string(b)) {
+			for f := range strings.FieldsSeq(string(b)) {
 				if n, err := strconv.Atoi(f); err == nil {
 					all = append(all, n)
 				}

@@ -59,7 +59,7 @@ func (p *peer) start(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()                                     //nolint:errcheck // the process has it
+	defer log.Close()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the programs that are compared
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

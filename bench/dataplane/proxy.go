@@ -25,7 +25,7 @@ func serveIngress(ctx context.Context, kind, listen, log string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // at the end of a benchmark
+	defer f.Close()
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), relay.Processors()))
 	engine := relay.New(relay.Config{Kind: relay.Kind(kind), MaxPerClient: 20_000, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	in, err := ingress.New(ingress.Config{Region: "us-east-1", Engine: engine, Logger: slog.New(slog.NewJSONHandler(f, nil)), Registerer: prometheus.NewRegistry()})

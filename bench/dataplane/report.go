@@ -85,7 +85,7 @@ func report(file string, to io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	all, failed, busiest := samples{}, map[string][]string{}, []string{}
 	rounds := map[string]int{} // of each load and peer: a run in pieces counts on
 	for lines := bufio.NewScanner(f); lines.Scan(); {

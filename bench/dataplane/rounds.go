@@ -58,7 +58,7 @@ func measure(ctx context.Context, p plan) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // each line was written
+	defer f.Close()
 	w := &world{plan: p, out: json.NewEncoder(f)}
 	if err := w.start(ctx); err != nil {
 		return err
@@ -80,7 +80,7 @@ func measure(ctx context.Context, p plan) error {
 				if err := w.out.Encode(s); err != nil {
 					return err
 				}
-				fmt.Printf("%d %-12s %-24s %12d in %v, proxy %6.3f s, all %6.3f s, p99 %v, %.2f KB\n", //nolint:forbidigo // for who waits
+				fmt.Printf("%d %-12s %-24s %12d in %v, proxy %6.3f s, all %6.3f s, p99 %v, %.2f KB\n",
 					round, l.name, x.title, s.Result.Count, s.Result.Took.Round(time.Millisecond), s.Proxy, s.Proxy+s.Backend+s.Result.Clients, s.Result.P99, s.KB)
 			}
 		}
@@ -175,7 +175,7 @@ func (w *world) integrity(ctx context.Context) error {
 			if err == nil {
 				continue
 			}
-			fmt.Printf("%s fails: %s: %v\n", x.title, c.name, err) //nolint:forbidigo // for who waits
+			fmt.Printf("%s fails: %s: %v\n", x.title, c.name, err)
 			if x.ours || x.command == nil {
 				return fmt.Errorf("%s: %s: %w", x.title, c.name, err)
 			}

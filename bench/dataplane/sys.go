@@ -44,7 +44,7 @@ func connectTo(to netip.AddrPort, from netip.Addr) (int, error) {
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // else small messages wait
 	err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
-	if err != nil && err != unix.EINPROGRESS { //nolint:errorlint // an errno
+	if err != nil && err != unix.EINPROGRESS {
 		_ = unix.Close(fd)
 		return -1, os.NewSyscallError("connect", err)
 	}
@@ -76,7 +76,7 @@ func (p *poller) wait(ms int) []unix.EpollEvent {
 		if err == nil {
 			return p.events[:n]
 		}
-		if err != unix.EINTR { //nolint:errorlint // an errno
+		if err != unix.EINTR {
 			return nil
 		}
 	}

@@ -6,9 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/postern-net/postern/internal/relay"
 )
 
 // Command is `postern serve`.
@@ -46,6 +49,9 @@ moment, the next start goes on from what was acknowledged.`,
 func run(ctx context.Context, s *Server) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	if s.config.isNode() {
+		runtime.GOMAXPROCS(relay.Processors())
+	}
 	if err := s.Start(ctx); err != nil {
 		return err
 	}

@@ -27,6 +27,13 @@ func projectRooms() []Room {
 		}},
 		{Path: own("docs"), Job: "the tests that hold the documents to the code"},
 		{Path: own("test/deps"), Job: "these rules"},
+		{Path: own("bench/dataplane"), Job: "the data path beside other proxies, and under a flood", Uses: []Use{
+			domain, meter,
+			{own("internal/ingress"), "what is measured"},
+			{own("internal/relay"), "what is measured"},
+			{own("internal/proxyproto"), "the load balancer's header"},
+			{"golang.org/x/sys", "a load that costs little"},
+		}},
 		{Path: own("test/e2e"), Job: "the parts of the end-to-end suites that are in Go"},
 		{Path: own("test/loopback"), Job: "addresses of one test process alone"},
 	}
@@ -246,6 +253,6 @@ func projectReserved() []Reserved {
 		},
 		{Path: "github.com/goccy/go-yaml", For: owns("internal/strictyaml"), Why: "one package guards the YAML library, which panics at some files"},
 		{Path: "database/sql", For: owns("internal/store", "internal/sandbox"), Why: "one package knows the schema; the sandbox queries clusters, as a workload does"},
-		{Path: "os/exec", For: owns("internal/sandbox", "cmd/postern"), Why: "the product runs no other program"},
+		{Path: "os/exec", For: owns("internal/sandbox", "cmd/postern", "bench/dataplane"), Why: "the product runs no other program"},
 	}
 }
