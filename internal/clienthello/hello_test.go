@@ -182,6 +182,9 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%d bytes give %+v, %v; all %d give %+v, %v", n, early, earlyErr, len(b), got, err)
 			}
 		}
+		if ja4 := clienthello.JA4(b); (ja4 != "") != (err == nil) || ja4 != "" && len(ja4) != 36 {
+			t.Fatalf("fingerprint %q, though %v", ja4, err)
+		}
 		if err != nil {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/clienthello"
 	"github.com/postern-net/postern/internal/relay"
 )
 
@@ -64,6 +65,7 @@ type entry struct {
 	endpoint     string
 	host         string
 	organization string
+	ja4          string
 	denial       postern.Denial
 	cause        error
 	stats        relay.Stats
@@ -87,6 +89,32 @@ func newAccessLog(l *slog.Logger, rate int, omitted [2]prometheus.Counter) *acce
 
 // add leaves a record, or counts it as left out.
 func (l *accessLog) add(kind int, message string, a *relay.Arrival, v relay.Verdict, s *relay.Stats) {
+	omitted, ok := l.spend(kind)
+	if !ok {
+		l.omitted[kind].Inc()
+		return
+	}
+	e := entry{
+		at: time.Now(), message: message, omitted: omitted, listener: a.Listener, client: a.Client(), endpoint: a.Proxy.VPCEndpointID,
+		host: a.Hello.ServerName, organization: v.Organization, denial: v.Deny, cause: v.Cause,
+	}
+	if s != nil {
+		e.stats = *s
+	} else if len(a.HelloBytes) > 0 {
+		e.ja4 = clienthello.JA4(a.HelloBytes)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(l.waiting, e)
+	if !l.running {
+		l.running = true
+		go l.write()
+	}
+}
+
+// spend takes one record out of a budget, and tells how many were left out
+// before it; or counts one that is.
+func (l *accessLog) spend(kind int) (omitted int64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.running {
@@ -95,23 +123,11 @@ func (l *accessLog) add(kind int, message string, a *relay.Arrival, v relay.Verd
 	b := &l.budgets[kind]
 	if b.left < 1 || len(l.waiting) >= logRing {
 		b.omitted++
-		l.omitted[kind].Inc()
-		return
-	}
-	e := entry{
-		at: time.Now(), message: message, omitted: b.omitted, listener: a.Listener, client: a.Client(), endpoint: a.Proxy.VPCEndpointID,
-		host: a.Hello.ServerName, organization: v.Organization, denial: v.Deny, cause: v.Cause,
-	}
-	if s != nil {
-		e.stats = *s
+		return 0, false
 	}
 	b.left--
-	b.omitted = 0
-	l.waiting = append(l.waiting, e)
-	if !l.running {
-		l.running = true
-		go l.write()
-	}
+	omitted, b.omitted = b.omitted, 0
+	return omitted, true
 }
 
 // write writes what waits, until nothing has come for a while.
@@ -176,6 +192,9 @@ func (l *accessLog) tell(e *entry) {
 		slog.String("host", e.host),
 		slog.String("organization", e.organization),
 	)
+	if e.ja4 != "" {
+		r.AddAttrs(slog.String("ja4", e.ja4))
+	}
 	switch e.message {
 	case logRefused:
 		r.AddAttrs(slog.String("reason", string(e.denial)))

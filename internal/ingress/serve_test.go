@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -300,6 +301,9 @@ func TestLogAndMetrics(t *testing.T) {
 		got[line{text("msg"), text("listener"), text("vpc_endpoint_id"), text("host"), text("organization"), text("reason"), text("end")}] = true
 		if m["msg"] == "connection closed" && (m["bytes_up"] == 0.0 || m["bytes_down"] == 0.0 || m["duration"] == 0.0 || m["backend"] != d.backend.String() || m["client"] != client.String()) {
 			t.Errorf("closed with %v", m)
+		}
+		if form := regexp.MustCompile(`^t13d\d{4}00_[0-9a-f]{12}_[0-9a-f]{12}$`); form.MatchString(text("ja4")) != (text("host") != "" && m["msg"] != "connection closed") {
+			t.Errorf("a fingerprint %q in %v", text("ja4"), m)
 		}
 		if m["reason"] == "not_tls" && !strings.Contains(text("cause"), "not TLS") {
 			t.Errorf("refused with %v", m)

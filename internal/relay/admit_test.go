@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -26,7 +27,9 @@ func testAdmits(t *testing.T, kind relay.Kind) {
 	b := listen(t)
 	judged := make(chan relay.Arrival, 1)
 	p := start(t, setup{kind: kind, proxied: true, sources: []netip.Prefix{loopback}, match: func(a *relay.Arrival) relay.Verdict {
-		judged <- *a
+		first := *a
+		first.HelloBytes = bytes.Clone(a.HelloBytes) // it must not be kept
+		judged <- first
 		return relay.Verdict{Backends: []netip.AddrPort{b.addr}, Prologue: []byte("prologue"), Organization: "example-corp"}
 	}})
 	c := dial(t, p.addr)
@@ -41,6 +44,9 @@ func testAdmits(t *testing.T, kind relay.Kind) {
 	must(t, s.Close())
 
 	a := <-judged
+	if !bytes.Equal(a.HelloBytes, slices.Concat(h, []byte("and more"))) {
+		t.Errorf("judged by %d bytes of hello", len(a.HelloBytes))
+	}
 	if a.Hello.ServerName != host || a.Listener != "test" {
 		t.Errorf("judged by %+v", a)
 	}

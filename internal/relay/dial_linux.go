@@ -56,6 +56,7 @@ func (l *loop) putAttempt(a *attempt) {
 func (l *loop) judge(c *conn, p *peek, hello []byte) {
 	a := l.getAttempt()
 	a.arrival, a.generation = p.arrival, l.engine.generation.Load()
+	a.arrival.HelloBytes = hello
 	a.verdict = c.served.match(&a.arrival)
 	if a.verdict.Deny != "" {
 		l.refuse(c, &a.arrival, a.verdict)
@@ -64,6 +65,7 @@ func (l *loop) judge(c *conn, p *peek, hello []byte) {
 	}
 	a.first = append(append(a.first[:0], a.verdict.Prologue...), hello...)
 	a.hello = len(hello)
+	a.arrival.HelloBytes = a.first[len(a.verdict.Prologue):]
 	l.heard(c)
 	c.dial, c.state = a, dialing
 	l.dialNext(c)

@@ -50,6 +50,10 @@ type Arrival struct {
 	Local    netip.AddrPort
 	Proxy    proxyproto.Header
 	Hello    clienthello.Hello
+	// HelloBytes is the hello as it came, with what the client sent behind it.
+	// It is there while a hello is judged for the first time and when that is
+	// reported to Refused or Opened, and must not be kept.
+	HelloBytes []byte
 }
 
 // Client is the address that the connection really comes from: what a load

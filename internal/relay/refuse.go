@@ -18,8 +18,10 @@ const lingerBytes = 64 << 10
 // refuse sends the alert and the end of the stream, and then reads what the
 // client still sends for a while: closing with unread bytes would reset the
 // connection, and a reset can overtake the alert.
-func (s *session) refuse(v Verdict) {
-	s.observer.Refused(&s.arrival, v)
+func (s *session) refuse(v Verdict) { s.refuseAs(&s.arrival, v) }
+
+func (s *session) refuseAs(a *Arrival, v Verdict) {
+	s.observer.Refused(a, v)
 	defer s.client.Close() //nolint:errcheck // nobody is left to tell
 	if s.client.SetDeadline(time.Now().Add(s.engine.config.AlertLinger)) != nil {
 		return

@@ -46,22 +46,23 @@ func (s *session) run() {
 		return
 	}
 	generation := s.engine.generation.Load()
-	v := s.match(&s.arrival)
+	first := s.arrival
+	first.HelloBytes = hello
+	v := s.match(&first)
 	if v.Deny != "" {
-		s.refuse(v)
+		s.refuseAs(&first, v)
 		return
 	}
 	address, err := s.connect(&v, hello)
 	if err != nil {
 		if s.engine.ctx.Err() == nil {
 			v.Deny, v.Cause = postern.DenyBackendDown, err
-			s.refuse(v)
+			s.refuseAs(&first, v)
 		}
 		return
 	}
 	s.address = address
 	up := int64(len(hello))
-	b.free()
 	s.active.Store(s.engine.now())
 	// Of the verdict, what is needed later: the rest may be part of a table of
 	// rules that is long out of force by then.
@@ -70,7 +71,8 @@ func (s *session) run() {
 	if s.engine.generation.Load() != generation && !s.stillAdmitted(&kept) {
 		s.cut(EndRevoked) // the rules changed while the backend was dialed
 	}
-	s.observer.Opened(&s.arrival, v)
+	s.observer.Opened(&first, v)
+	b.free()
 	stats := s.relay(up)
 	stats.Backend, stats.Duration = address, time.Since(s.arrival.At)
 	s.observer.Closed(&s.arrival, Verdict{Organization: kept.Organization}, stats)

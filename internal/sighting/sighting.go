@@ -99,9 +99,16 @@ func (r *Tally) Probe() {
 func (r *Tally) Opened(k Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n := r.open[k]; n > 0 || len(r.open) < Max {
-		r.open[k] = n + 1
+	n := r.open[k]
+	switch {
+	case n == 0 && len(r.open) >= Max:
+		return
+	case n == 0:
+		// It may stay for days: the texts must be no part of a table of routes
+		// that would stay with it.
+		k.Organization, k.Host, k.VPCEndpointID = strings.Clone(k.Organization), strings.Clone(k.Host), strings.Clone(k.VPCEndpointID)
 	}
+	r.open[k] = n + 1
 }
 
 // Closed notes the end of a connection that was opened: until now its client
