@@ -168,6 +168,9 @@ func (r NodeReport) Validate() error {
 const (
 	ListenerPrivate = "private"
 	ListenerPublic  = "public"
+	// ListenerSCIM is the SCIM-only public one. It counts connections that are
+	// refused, and the requests of the others.
+	ListenerSCIM = "scim"
 
 	ListenerConnect     = "connect"     // an HTTP proxy
 	ListenerTransparent = "transparent" // bound to one tenant
@@ -175,7 +178,7 @@ const (
 
 // Listeners lists every kind of listener.
 func Listeners() []string {
-	return []string{ListenerPrivate, ListenerPublic, ListenerConnect, ListenerTransparent}
+	return []string{ListenerPrivate, ListenerPublic, ListenerSCIM, ListenerConnect, ListenerTransparent}
 }
 
 func (a ArrivalCount) check(at string, es *Errors) {

@@ -28,7 +28,8 @@ func (o Organization) Validate() error {
 type Tenant struct {
 	Name            string // a DNS label, unique on the platform; "example"
 	Organization    string
-	Region          string // home region
+	Region          string       // home region
+	SCIM            *SCIMIngress // nil: nobody asked for one
 	ResourceVersion int64
 	CreatedAt       time.Time
 }

@@ -28,6 +28,9 @@ type Platform struct {
 type Domains struct {
 	Hosted      string `yaml:"hosted" json:"hosted"`           // <tenant>.hosted…: the standard hostname, which never changes
 	PrivateLink string `yaml:"privatelink" json:"privatelink"` // <tenant>.privatelink…: the name that a customer's DNS answers
+	// SCIM is where tenants' SCIM-only public ingresses have their names,
+	// <tenant>.scim…; "": the platform has none. (The seeds name no such domain.)
+	SCIM string `yaml:"scim,omitempty" json:"scim,omitempty"`
 }
 
 // Segment is a global segment: regions between which tenants' traffic may
@@ -51,6 +54,8 @@ type Region struct {
 	// PublicIngress are the addresses that the public DNS gives for hosts of
 	// this region while they are public.
 	PublicIngress []netip.Addr `yaml:"public_ingress,omitempty" json:"-"`
+	// SCIMIngress are the addresses of the region's SCIM-only public ingress.
+	SCIMIngress []netip.Addr `yaml:"scim_ingress,omitempty" json:"-"`
 	// LoadBalancerSources are the networks of the load balancer's nodes: the
 	// only ones that the ingress of this region takes a PROXY header from.
 	LoadBalancerSources []netip.Prefix `yaml:"load_balancer_sources,omitempty" json:"-"`
@@ -114,6 +119,7 @@ func (p *Platform) Validate() error {
 	}
 	p.validateSegments(&es)
 	p.validateApps(&es)
+	p.validateSCIM(&es)
 	seen := map[string]bool{}
 	for i, in := range p.Integrations {
 		at := path("integrations", i)
@@ -191,14 +197,7 @@ func (p *Platform) validateBackends(es *Errors, at string, r Region) {
 			}
 		}
 	}
-	for i, a := range r.PublicIngress {
-		if slices.Contains(r.PublicIngress[:i], a) {
-			es.Add(Invalid(path(at+".public_ingress", i), a.String(), "named twice", "name it once"))
-		}
-		if !a.IsValid() || !a.Is4() {
-			es.Add(Invalid(path(at+".public_ingress", i), a.String(), "not an IPv4 address", "give the address that clients on the internet connect to"))
-		}
-	}
+	checkPublicAddresses(es, at+".public_ingress", r.PublicIngress)
 	for i, s := range r.LoadBalancerSources {
 		at := path(at+".load_balancer_sources", i)
 		switch {

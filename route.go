@@ -15,6 +15,8 @@ type Routes struct {
 	// The other way, from the vendor's workloads to the customers.
 	Connections map[string]ConnectionRoute `json:"connections,omitempty"` // by hostname, lower case
 	Workloads   map[string]Workload        `json:"workloads,omitempty"`   // by WorkloadKey
+	// SCIM holds the hosts of the SCIM-only public ingress, by server name.
+	SCIM map[string]SCIMRoute `json:"scim,omitempty"`
 }
 
 // Host is a server name and where it leads.
@@ -62,8 +64,17 @@ const (
 	DenyBackendDown     Denial = "backend_unreachable" // admitted, but no backend answered
 	DenyOverload        Denial = "overload"            // the node is at its connection limit
 
-	// Of an egress only.
-	DenyBadRequest      Denial = "bad_request"          // to a proxy: no CONNECT, or a malformed one
+	// Those of the SCIM-only public ingress, which sees requests.
+	DenySource   Denial = "source_not_allowed" // the client's address is not in the identity provider's networks
+	DenyTLS      Denial = "tls_failed"         // the TLS handshake did not succeed
+	DenyHost     Denial = "host_mismatch"      // another Host than the server name
+	DenyMethod   Denial = "method_not_allowed" // not a method of SCIM
+	DenyPath     Denial = "path_not_allowed"   // not a path of SCIM, or one that can be read in two ways
+	DenyTooLarge Denial = "request_too_large"  // header or body over the limit
+	DenyRate     Denial = "rate_limited"       // too many requests
+
+	// Of an egress.
+	DenyBadRequest      Denial = "bad_request"          // to a proxy: no CONNECT, or a malformed one; to the SCIM ingress: malformed or ambiguous HTTP
 	DenyAnonymous       Denial = "anonymous_workload"   // no token and no certificate
 	DenyUnknownWorkload Denial = "unknown_workload"     // a credential of nobody, or one that expired
 	DenyNameMismatch    Denial = "server_name_mismatch" // the hello names another host than the request
@@ -79,6 +90,7 @@ func Denials() []Denial {
 		DenyNotTLS, DenyBadHello, DenyNoServerName, DenyUnknownHost, DenyNotAuthorized, DenyNotPublic,
 		DenyHelloTimeout, DenyBackendDown, DenyOverload,
 		DenyBadRequest, DenyAnonymous, DenyUnknownWorkload, DenyNameMismatch, DenyWrongPort, DenyNotReady, DenyForbiddenTarget,
+		DenySource, DenyTLS, DenyHost, DenyMethod, DenyPath, DenyTooLarge, DenyRate,
 	}
 }
 
@@ -86,7 +98,7 @@ func Denials() []Denial {
 // nodes report it: aggregated and bounded, never one by one.
 type ArrivalCount struct {
 	Region       string // of the ingress or egress
-	Listener     string // "private" or "public"; of an egress "connect" or "transparent"
+	Listener     string // one of the Listener constants
 	EndpointID   string // private listener
 	Source       string // client address; not of the private listener
 	ServerName   string // SNI

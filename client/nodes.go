@@ -64,7 +64,7 @@ type NodeReport struct {
 type Arrival struct {
 	_             struct{}  `json:"-" additionalProperties:"true"` // read by the API's framework
 	Region        string    `json:"region"`
-	Listener      string    `json:"listener" enum:"private,public,connect,transparent"`
+	Listener      string    `json:"listener" enum:"private,public,scim,connect,transparent"`
 	VPCEndpointID string    `json:"vpc_endpoint_id,omitempty"`
 	Source        string    `json:"source,omitempty" doc:"Client address; not of the private listener"`
 	ServerName    string    `json:"server_name,omitempty"`

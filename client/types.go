@@ -163,7 +163,7 @@ type Action struct {
 
 // Denial is refused connections of one kind, counted.
 type Denial struct {
-	Listener      string    `json:"listener" enum:"private,public,connect,transparent"`
+	Listener      string    `json:"listener" enum:"private,public,scim,connect,transparent"`
 	Region        string    `json:"region"`
 	VPCEndpointID string    `json:"vpc_endpoint_id,omitempty"`
 	Source        string    `json:"source,omitempty" doc:"Client address; not of the private listener"`

@@ -20,6 +20,7 @@ func (s *Server) organizationRoutes() {
 	route(s, spec{id: "list-tenants", method: http.MethodGet, path: "/v1/tenants", summary: "List tenants", roles: readers}, s.listTenants)
 	route(s, spec{id: "create-tenant", method: http.MethodPost, path: "/v1/tenants", summary: "Create a tenant", roles: admins, status: http.StatusCreated}, s.createTenant)
 	route(s, spec{id: "get-tenant", method: http.MethodGet, path: "/v1/tenants/{id}", summary: "Get a tenant", roles: readers}, s.getTenant)
+	s.scimRoutes()
 	route(s, spec{id: "delete-tenant", method: http.MethodDelete, path: "/v1/tenants/{id}", summary: "Delete a tenant", roles: admins, status: http.StatusNoContent}, s.deleteTenant)
 }
 

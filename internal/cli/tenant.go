@@ -14,7 +14,7 @@ func (a *app) tenant() *cobra.Command {
 		`A tenant is one instance of the platform in its home region, with a hostname that never changes,
 whatever path leads to it. Which global segment it is in follows from the region.`,
 		"  postern tenant create example --organization example-corp --region us-east-1\n  postern tenant show example",
-		a.tenantCreate(), a.tenantList(), a.tenantShow(), a.tenantProbe(), a.tenantDelete())
+		a.tenantCreate(), a.tenantList(), a.tenantShow(), a.tenantProbe(), a.tenantSCIM(), a.tenantDelete())
 }
 
 func (a *app) tenantCreate() *cobra.Command {

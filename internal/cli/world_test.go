@@ -55,6 +55,7 @@ func newWorld(ctx context.Context, dir string, automatic bool) (_ *world, err er
 	if err != nil {
 		return nil, err
 	}
+	platform.Segments[0].Regions[0].SCIMIngress = []netip.Addr{netip.MustParseAddr("192.0.2.20")}
 	if w.plane, err = startPlane(ctx, platform); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,8 @@ type Delta struct {
 	SetWorkloads    map[string]postern.Workload        `json:"set_workloads,omitempty"`
 	DropWorkloads   []string                           `json:"drop_workloads,omitempty"`
 
+	SetSCIM  map[string]postern.SCIMRoute `json:"set_scim,omitempty"`
+	DropSCIM []string                     `json:"drop_scim,omitempty"`
 	// Sum is the checksum of the table that results: a node that got it wrong
 	// notices, and asks for a snapshot.
 	Sum string `json:"sum"`
@@ -38,6 +40,7 @@ func Diff(from, to postern.Routes) Delta {
 	d.SetEndpoints, d.DropEndpoints = diff(from.Endpoints, to.Endpoints)
 	d.SetConnections, d.DropConnections = diff(from.Connections, to.Connections)
 	d.SetWorkloads, d.DropWorkloads = diff(from.Workloads, to.Workloads)
+	d.SetSCIM, d.DropSCIM = diff(from.SCIM, to.SCIM)
 	return d
 }
 
@@ -60,7 +63,8 @@ func diff[V any](from, to map[string]V) (set map[string]V, drop []string) {
 // size is how many entries the delta has.
 func (d Delta) size() int {
 	return len(d.SetHosts) + len(d.DropHosts) + len(d.SetEndpoints) + len(d.DropEndpoints) +
-		len(d.SetConnections) + len(d.DropConnections) + len(d.SetWorkloads) + len(d.DropWorkloads)
+		len(d.SetConnections) + len(d.DropConnections) + len(d.SetWorkloads) + len(d.DropWorkloads) +
+		len(d.SetSCIM) + len(d.DropSCIM)
 }
 
 // Apply makes the table that the delta leads to; r stays as it is. A delta of
@@ -79,6 +83,9 @@ func (d Delta) Apply(r postern.Routes) (postern.Routes, error) {
 		return postern.Routes{}, err
 	}
 	if out.Endpoints, err = merge("endpoint", r.Endpoints, d.SetEndpoints, d.DropEndpoints); err != nil {
+		return postern.Routes{}, err
+	}
+	if out.SCIM, err = merge("SCIM host", r.SCIM, d.SetSCIM, d.DropSCIM); err != nil {
 		return postern.Routes{}, err
 	}
 	if out.Connections, err = merge("connection", r.Connections, d.SetConnections, d.DropConnections); err != nil {

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var sameRoutes = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{})}
+var sameRoutes = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}, netip.Prefix{})}
 
 // drawRoutes draws a table out of few names, so that tables have much in common.
 func drawRoutes(t *rapid.T, revision int64) postern.Routes {
@@ -39,6 +39,15 @@ func drawRoutes(t *rapid.T, revision int64) postern.Routes {
 				h.Drain = postern.Drain{Before: time.Unix(100, 0).UTC(), Until: time.Unix(int64(rapid.IntRange(100, 102).Draw(t, "until")), 0).UTC()}
 			}
 			r.Hosts[fmt.Sprintf("t%d.example.com", i)] = h
+		}
+		if rapid.IntRange(0, 3).Draw(t, "SCIM host there") == 0 {
+			if r.SCIM == nil {
+				r.SCIM = map[string]postern.SCIMRoute{}
+			}
+			r.SCIM[fmt.Sprintf("t%d.scim.example.com", i)] = postern.SCIMRoute{
+				Tenant: "t", Organization: "a", Region: "us-east-1", Upstream: "t.example.com",
+				Sources: rapid.SliceOfN(rapid.SampledFrom([]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}), 0, 2).Draw(t, "sources"),
+			}
 		}
 		if rapid.Bool().Draw(t, "endpoint there") {
 			r.Endpoints[fmt.Sprintf("vpce-0000000%d", i)] = postern.EndpointGrant{
@@ -121,7 +130,7 @@ func TestDiffIsSmall(t *testing.T) {
 
 // A field that Diff does not know would never reach a node.
 func TestDiffKnowsEveryField(t *testing.T) {
-	known := []string{"Revision", "Hosts", "Endpoints", "Connections", "Workloads"}
+	known := []string{"Revision", "Hosts", "Endpoints", "Connections", "Workloads", "SCIM"}
 	for f := range reflect.TypeFor[postern.Routes]().Fields() {
 		if !slices.Contains(known, f.Name) {
 			t.Errorf("postern.Routes has a field %s: teach it to Diff, Delta.Apply and this test", f.Name)

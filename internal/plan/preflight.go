@@ -57,6 +57,9 @@ func Preflight(p *postern.Platform, v PreflightView) []postern.Blocker {
 		"clients still come publicly and would be cut off; route them through the endpoint")
 	var integrations []string
 	for _, in := range p.Integrations {
+		if in.PublicException == "scim" && v.Tenant.SCIM != nil && p.CanSCIM(v.Tenant.Region) == nil {
+			continue // it has a way of its own, which no cutover touches
+		}
 		text := in.Title
 		if in.PublicException != "" {
 			text += " (or ask for a public " + in.PublicException + " ingress)"

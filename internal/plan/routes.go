@@ -9,7 +9,7 @@ import (
 
 // Compile makes the route table of what is stored, without a revision.
 func Compile(p *postern.Platform, d Desired) postern.Routes {
-	r := postern.Routes{Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}}
+	r := postern.Routes{Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}, SCIM: compileSCIM(p, d.Tenants)}
 	for _, t := range d.Tenants {
 		if name, h, ok := CompileHost(p, t, Current(d.Cutovers, t.Name)); ok {
 			r.Hosts[name] = h

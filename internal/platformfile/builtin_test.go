@@ -45,7 +45,8 @@ func TestBuiltinIsThePlatformOfTheSeeds(t *testing.T) {
 	const docs = "https://documentation.immuta.com/SaaS/configuration/"
 	rest := postern.Platform{
 		Name: "immuta", Title: "Immuta SaaS",
-		Domains: postern.Domains{Hosted: "hosted.immutacloud.com", PrivateLink: "privatelink.immutacloud.com"},
+		// The SCIM domain is the one name that the seeds do not give.
+		Domains: postern.Domains{Hosted: "hosted.immutacloud.com", PrivateLink: "privatelink.immutacloud.com", SCIM: "scim.immutacloud.com"},
 		Apps: []postern.App{
 			{ID: "govern", Title: "Govern", Port: 443},
 			{ID: "request", Title: "Request", Port: 443, Hosts: []string{"app.immutacloud.com", "marketplace-fe.immutacloud.com"}, Requires: "govern", SingleSegment: true},

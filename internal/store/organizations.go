@@ -70,12 +70,16 @@ func (t *Tx) DeleteOrganization(o postern.Organization) error {
 	return changed(n, err, "organization", o.ID)
 }
 
-const tenantColumns = `name, organization, region, resource_version, created_at`
+const tenantColumns = `name, organization, region, resource_version, created_at, scim_sources, scim_enabled_by, scim_enabled_at`
 
 func scanTenant(r row) (v postern.Tenant, err error) {
 	var created int64
-	err = r.Scan(&v.Name, &v.Organization, &v.Region, &v.ResourceVersion, &created)
+	var scim scimColumns
+	if err := r.Scan(&v.Name, &v.Organization, &v.Region, &v.ResourceVersion, &created, &scim.sources, &scim.by, &scim.at); err != nil {
+		return v, err
+	}
 	v.CreatedAt = timeOf(created)
+	v.SCIM, err = scim.read(v.Name)
 	return v, err
 }
 
@@ -93,8 +97,12 @@ func (t *Tx) ListTenants(organization string, p Page) ([]postern.Tenant, error) 
 // CreateTenant adds one with resource version 1.
 func (t *Tx) CreateTenant(v postern.Tenant) (postern.Tenant, error) {
 	v.ResourceVersion = 1
-	n, err := t.exec(`INSERT INTO tenants (`+tenantColumns+`) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		v.Name, v.Organization, v.Region, v.ResourceVersion, micros(v.CreatedAt))
+	scim, err := scimOf(v.SCIM)
+	if err != nil {
+		return v, err
+	}
+	n, err := t.exec(`INSERT INTO tenants (`+tenantColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		v.Name, v.Organization, v.Region, v.ResourceVersion, micros(v.CreatedAt), scim.sources, scim.by, scim.at)
 	if err == nil && n == 0 {
 		err = exists("id", "tenant", v.Name, "choose another name")
 	}
