@@ -60,6 +60,10 @@ func dataPlaneRooms() []Room {
 			{own("internal/sighting"), "its report"},
 			meter,
 		}},
+		{Path: own("internal/scim"), Job: "the SCIM-only public ingress: ends TLS, judges requests, writes them anew", Uses: []Use{
+			domain, meter,
+			{own("internal/proxyproto"), "the header ahead of a connection to a backend"},
+		}},
 		{Path: own("internal/egress"), Job: "lets a tenant's workloads out to its own data connections", Uses: []Use{
 			domain,
 			{own("internal/clienthello"), "the server name of what goes out"},
@@ -175,6 +179,7 @@ func testLibraries() []Use {
 		{"go.uber.org/goleak", "no goroutine is left"},
 		{"pgregory.net/rapid", "properties"},
 		{"github.com/rogpeppe/go-internal", "commands, as a user's session"},
+		{"golang.org/x/net", "HTTP/2 by the frame, to send what no client does"},
 		{"github.com/pires/go-proxyproto", "another reader of PROXY v2, to compare ours with"},
 		{"github.com/miekg/dns", "real queries"},
 		{"github.com/prometheus/client_golang", "registries to look into"},
@@ -185,7 +190,7 @@ func testLibraries() []Use {
 }
 
 func projectFences() []Fence {
-	dataPlane := owns("internal/proxyproto", "internal/clienthello", "internal/relay", "internal/sighting", "internal/ingress", "internal/egress")
+	dataPlane := owns("internal/proxyproto", "internal/clienthello", "internal/relay", "internal/sighting", "internal/ingress", "internal/egress", "internal/scim")
 	return []Fence{
 		{
 			From:  owns(""),

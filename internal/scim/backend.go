@@ -1,0 +1,219 @@
+package scim
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/proxyproto"
+)
+
+// exchange is one admitted request and what became of it.
+type exchange struct {
+	http.ResponseWriter
+	session *session
+	start   time.Time
+	up      atomic.Int64
+	down    int64
+	status  int
+	host    string         // of this ingress, as the client wrote it
+	denial  postern.Denial // it failed after it was admitted
+	cause   error
+	counted bool // the denial was counted where it was found
+}
+
+type exchangeKey struct{}
+
+// forward sends a request to the tenant's backend and its answer back, both as
+// they come.
+func (d *Door) forward(w http.ResponseWriter, r *http.Request, s *session) {
+	x := &exchange{ResponseWriter: w, session: s, start: time.Now(), host: r.Host}
+	defer d.done(s, r, x) // also when the proxy panics, as it does to cut an answer short
+	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, x), d.limits.RequestTimeout)
+	defer cancel()
+	r = r.WithContext(ctx)
+	if r.ContentLength != 0 {
+		r.Body = &countedBody{ReadCloser: http.MaxBytesReader(w, r.Body, d.limits.MaxBody), read: &x.up}
+	}
+	d.proxy.ServeHTTP(x, r)
+}
+
+// WriteHeader remembers the status. Interim answers end here.
+func (x *exchange) WriteHeader(status int) {
+	if status < 200 {
+		return
+	}
+	x.status = status
+	x.Header().Set("Strict-Transport-Security", transportSecurity)
+	x.ResponseWriter.WriteHeader(status)
+}
+
+// Write counts the answer.
+func (x *exchange) Write(b []byte) (int, error) {
+	n, err := x.ResponseWriter.Write(b)
+	x.down += int64(n)
+	return n, err
+}
+
+// Unwrap lets the answer be flushed.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+type countedBody struct {
+	io.ReadCloser
+	read *atomic.Int64
+}
+
+// Read counts the body.
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read.Add(int64(n))
+	return n, err
+}
+
+// reverseProxy writes requests anew.
+func (d *Door) reverseProxy() http.Handler {
+	return &httputil.ReverseProxy{
+		Rewrite: rewrite, Transport: sessionTransport{}, ModifyResponse: cleanse, ErrorHandler: failed,
+		FlushInterval: -1, ErrorLog: slog.NewLogLogger(d.config.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// rewrite asks the backend for the tenant's standard hostname: with the path and
+// query that were judged, byte for byte, and with those fields that go on.
+func rewrite(p *httputil.ProxyRequest) {
+	s := exchangeOf(p.In.Context()).session
+	p.Out.URL = &url.URL{Scheme: "https", Host: s.route.Upstream, Path: p.In.URL.Path, RawPath: p.In.URL.RawPath, RawQuery: p.In.URL.RawQuery}
+	p.Out.Host = s.route.Upstream
+	header := http.Header{}
+	for name, values := range p.In.Header {
+		if forwarded[name] {
+			header[name] = values
+		}
+	}
+	p.Out.Header = header
+	p.SetXForwarded() // of the client and of this host, for the app's links
+	p.Out.Header.Set("X-Forwarded-Proto", "https")
+}
+
+// cleanse leaves out of an answer what is not for a SCIM client, and makes its
+// links lead back here.
+func cleanse(r *http.Response) error {
+	if r.StatusCode < 200 {
+		return errors.New("scim: the backend switches protocols")
+	}
+	x := exchangeOf(r.Request.Context())
+	for _, name := range []string{"Alt-Svc", "Set-Cookie", "Strict-Transport-Security"} {
+		r.Header.Del(name)
+	}
+	for _, name := range []string{"Location", "Content-Location"} {
+		if u, err := url.Parse(r.Header.Get(name)); err == nil && u.Host == x.session.route.Upstream {
+			u.Scheme, u.Host = "https", x.host
+			r.Header.Set(name, u.String())
+		}
+	}
+	return nil
+}
+
+// failed answers where the backend did not, or where the client broke the rules
+// in its body.
+func failed(w http.ResponseWriter, r *http.Request, err error) {
+	x := exchangeOf(r.Context())
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		x.denial = postern.DenyTooLarge
+	case errors.Is(err, errNotHTTP):
+		x.denial, x.counted = postern.DenyBadRequest, true
+	default:
+		x.denial = postern.DenyBackendDown
+	}
+	x.cause = err
+	answer(w, r, x.denial, 0)
+}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// sessionTransport sends each request over its session's own connections.
+type sessionTransport struct{}
+
+// RoundTrip sends a request to the backend.
+func (sessionTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return exchangeOf(r.Context()).session.transport.RoundTrip(r)
+}
+
+// newTransport makes a session's way to the backend. No other session uses its
+// connections: the header ahead of them names this client, and whatever goes
+// wrong on one of them concerns nobody else.
+func (s *session) newTransport() *http.Transport {
+	l := s.door.limits
+	return &http.Transport{
+		DialTLSContext: s.dialBackend, DisableCompression: true,
+		MaxConnsPerHost: maxBackendConns, MaxIdleConnsPerHost: maxBackendConns, IdleConnTimeout: l.IdleTimeout,
+		ResponseHeaderTimeout: l.RequestTimeout, MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+// dialBackend connects to the first backend that answers.
+func (s *session) dialBackend(ctx context.Context, _, _ string) (net.Conn, error) {
+	errs := []error{errors.New("no backend")}
+	for i, at := range s.route.Backends {
+		c, err := s.connect(ctx, at)
+		if err == nil {
+			return c, nil
+		}
+		if i == 0 {
+			errs = nil
+		}
+		errs = append(errs, fmt.Errorf("backend %v: %w", at, err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+// connect sends the ingress's header ahead, and then TLS, verified.
+func (s *session) connect(ctx context.Context, at netip.AddrPort) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.door.limits.DialTimeout)
+	defer cancel()
+	var d net.Dialer
+	raw, err := d.DialContext(ctx, "tcp", at.String())
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	header, err := proxyproto.Append(nil, proxyproto.Header{
+		Source: s.client, Destination: s.local, Authority: s.route.Upstream, Organization: s.route.Organization,
+	})
+	if err == nil {
+		err = raw.SetDeadline(deadline)
+	}
+	if err == nil {
+		_, err = raw.Write(header)
+	}
+	c := tls.Client(raw, &tls.Config{
+		ServerName: s.route.Upstream, RootCAs: s.door.config.BackendRoots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+	})
+	if err == nil {
+		err = c.HandshakeContext(ctx)
+	}
+	if err == nil {
+		err = raw.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		_ = raw.Close() // it is being given up
+		return nil, err
+	}
+	return c, nil
+}

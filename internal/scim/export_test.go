@@ -1,0 +1,53 @@
+package scim
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/postern-net/postern"
+)
+
+// What the tests look at from outside.
+var (
+	AllowedPath  = allowedPath
+	AllowedQuery = allowedQuery
+)
+
+// NewWire is the layer below net/http on a connection.
+func NewWire(c net.Conn, refused func(postern.Denial, error)) net.Conn { return newWire(c, refused) }
+
+// Limiter is a limiter of clients.
+type Limiter struct{ *limiter[netip.Prefix] }
+
+func NewLimiter(perSecond float64) Limiter { return Limiter{newLimiter[netip.Prefix](perSecond)} }
+
+// Take takes one request of an address.
+func (l Limiter) Take(a netip.Addr, now time.Time) time.Duration { return l.take(network(a), now) }
+
+// Len is how many clients are remembered.
+func (l Limiter) Len() int { return len(l.buckets) }
+
+// MaxBuckets bounds Len.
+const MaxBuckets = maxBuckets
+
+// Report is a report.
+type Report struct{ report }
+
+// Add counts a sighting.
+func (r *Report) Add(source netip.Addr, host, organization string, d postern.Denial, at time.Time) {
+	r.add(sighting{source, host, organization, d}, at)
+}
+
+// Drain empties it.
+func (r *Report) Drain() []postern.ArrivalCount { return r.drain("us-east-1") }
+
+// MaxSightings bounds a report.
+const MaxSightings = maxSightings
+
+// Look looks at the files at once.
+func (f *Files) Look() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.look()
+}

@@ -1,0 +1,176 @@
+package scim
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/postern-net/postern"
+)
+
+// transportSecurity tells clients to use TLS only (RFC 6797), for a year.
+const transportSecurity = "max-age=31536000"
+
+// serveHTTP judges a request and forwards it, or answers it here.
+func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	s, ok := r.Context().Value(sessionKey{}).(*session)
+	if !ok {
+		return // not a connection of this door
+	}
+	if !d.handling.TryRLock() {
+		return // the door is shut
+	}
+	defer d.handling.RUnlock()
+	w.Header().Set("Strict-Transport-Security", transportSecurity)
+	deny, wait := d.judge(s, r)
+	if deny != "" {
+		d.refused(s, deny, nil, slog.String("method", clip(r.Method)), slog.String("path", clip(r.URL.Path)))
+		if answer(w, r, deny, wait) {
+			// Whatever else comes is thrown away, and not waited for.
+			s.lingers.Store(true)
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // it is being given up
+		}
+		return
+	}
+	d.forward(w, r, s)
+}
+
+// judge decides on a request as net/http understood it. For HTTP/1.1 much of
+// it was demanded of the bytes before; here HTTP/2 is held to the same.
+func (d *Door) judge(s *session, r *http.Request) (deny postern.Denial, wait time.Duration) {
+	path, query, _ := strings.Cut(r.RequestURI, "?")
+	switch {
+	case !s.stillAdmitted():
+		return postern.DenyUnknownHost, 0 // and about to be cut
+	case !wellFormed(r):
+		return postern.DenyBadRequest, 0
+	case !isHost(r.Host, s.name) || len(r.Header["Host"]) > 0 && r.Header["Host"][0] != r.Host:
+		return postern.DenyHost, 0
+	case !slices.Contains(methods, r.Method):
+		return postern.DenyMethod, 0
+	case !allowedPath(path):
+		return postern.DenyPath, 0
+	case !allowedQuery(query) || len(r.RequestURI) > maxTarget || bodyless(r.Method) && r.ContentLength != 0:
+		return postern.DenyBadRequest, 0
+	case r.ContentLength > d.limits.MaxBody:
+		return postern.DenyTooLarge, 0
+	}
+	now := time.Now()
+	if wait = d.clients.take(s.share, now); wait == 0 {
+		wait = d.tenants.take(s.name, now)
+	}
+	if wait > 0 {
+		return postern.DenyRate, wait
+	}
+	return "", 0
+}
+
+// wellFormed refuses what could be read in two ways, or asks for more than a
+// plain request does.
+func wellFormed(r *http.Request) bool {
+	if !strings.HasPrefix(r.RequestURI, "/") || !allowedFields(r.Header) || len(r.Trailer) > 0 {
+		return false
+	}
+	length, sized := r.Header["Content-Length"]
+	if !sized {
+		return true
+	}
+	n, ok := parseLength(length[0])
+	return ok && n == r.ContentLength
+}
+
+// bodyless methods have no body in RFC 7644, and one is a way to hide a request.
+func bodyless(method string) bool { return method == http.MethodGet || method == http.MethodDelete }
+
+// isHost compares a Host field, with or without a port, with the server name
+// (in lower case) of the handshake.
+func isHost(hostport, name string) bool {
+	host, port, found := strings.Cut(hostport, ":")
+	if found {
+		if _, ok := parseLength(port); !ok || len(port) > 5 {
+			return false
+		}
+	}
+	for _, c := range []byte(host) {
+		if c >= 0x80 { // EqualFold takes the Kelvin sign for a k
+			return false
+		}
+	}
+	return strings.EqualFold(host, name)
+}
+
+// refusals are the status of each denial, and what to say.
+var refusals = map[postern.Denial]struct {
+	status int
+	detail string
+}{
+	postern.DenyUnknownHost: {http.StatusMisdirectedRequest, "not served here"},
+	postern.DenyBadRequest:  {http.StatusBadRequest, "malformed request"},
+	postern.DenyHost:        {http.StatusMisdirectedRequest, "the host is not the one that the connection is for"},
+	postern.DenyMethod:      {http.StatusMethodNotAllowed, "not a method of SCIM (RFC 7644)"},
+	postern.DenyPath:        {http.StatusNotFound, "only SCIM is served here, under " + base},
+	postern.DenyTooLarge:    {http.StatusRequestEntityTooLarge, "the request is too large"},
+	postern.DenyRate:        {http.StatusTooManyRequests, "too many requests"},
+	postern.DenyBackendDown: {http.StatusBadGateway, "the tenant does not answer"},
+}
+
+// answer refuses a request with an error as SCIM has it (RFC 7644 §3.12). Over
+// HTTP/1.1 the connection ends with it mostly, so that nothing behind it is
+// looked at; it tells whether it does.
+func answer(w http.ResponseWriter, r *http.Request, deny postern.Denial, wait time.Duration) (last bool) {
+	refusal := refusals[deny]
+	h := w.Header()
+	h.Set("Content-Type", "application/scim+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if last = r.ProtoMajor == 1 && deny != postern.DenyRate && deny != postern.DenyBackendDown; last {
+		h.Set("Connection", "close")
+	}
+	if deny == postern.DenyMethod {
+		h.Set("Allow", strings.Join(methods, ", "))
+	}
+	if wait > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	}
+	w.WriteHeader(refusal.status)
+	_ = json.NewEncoder(w).Encode(map[string]any{ // the client is gone, or it is not
+		"schemas": []string{"urn:ietf:params:scim:api:messages:2.0:Error"}, "status": strconv.Itoa(refusal.status), "detail": refusal.detail,
+	})
+	return last
+}
+
+// clip bounds what a client makes the log hold.
+func clip(s string) string {
+	if len(s) > 200 {
+		return s[:200] + "…"
+	}
+	return s
+}
+
+// done counts and logs an admitted request.
+func (d *Door) done(s *session, r *http.Request, x *exchange) {
+	took := time.Since(x.start)
+	d.metrics.bytes.WithLabelValues("up").Add(float64(x.up.Load()))
+	d.metrics.bytes.WithLabelValues("down").Add(float64(x.down))
+	d.metrics.seconds.Observe(took.Seconds())
+	if x.counted {
+		return
+	}
+	if x.denial != "" {
+		d.refused(s, x.denial, x.cause, slog.String("method", r.Method), slog.String("path", clip(r.URL.Path)))
+		return
+	}
+	d.metrics.requests.WithLabelValues(resultAdmitted).Inc()
+	d.report.add(sighting{source: s.client.Addr(), host: s.name, organization: s.route.Organization}, x.start)
+	// Without the query: filters name people.
+	d.config.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request", append(s.attrs(),
+		slog.String("method", r.Method), slog.String("path", clip(r.URL.Path)), slog.String("protocol", r.Proto),
+		slog.Int("status", x.status), slog.Int64("bytes_up", x.up.Load()), slog.Int64("bytes_down", x.down), slog.Duration("duration", took),
+	)...)
+}

@@ -1,0 +1,262 @@
+package scim
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postern-net/postern"
+)
+
+// alert is what a client gets that is refused before TLS is established: the
+// fatal alert access_denied, byte for byte as at the other listeners.
+const alert = "\x15\x03\x01\x00\x02\x02\x31"
+
+// Who is refused is read from for a while, because closing with unread bytes
+// would reset the connection, and a reset can overtake the answer.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 64 << 10
+)
+
+// session is one client's connection, from accept to close.
+type session struct {
+	net.Conn
+	door   *Door
+	at     time.Time
+	client netip.AddrPort
+	local  netip.AddrPort
+	share  netip.Prefix
+
+	// Written while the handshake is judged, and after that only read.
+	name      string
+	route     postern.SCIMRoute
+	challenge bool
+	transport *http.Transport
+
+	admitted atomic.Bool
+	silent   atomic.Bool // an alert of our own was sent: TLS must add none
+	lingers  atomic.Bool
+	closing  sync.Once
+}
+
+// accept begins a session, or refuses the connection when there are too many.
+func (d *Door) accept(c net.Conn) {
+	s := &session{Conn: c, door: d, at: time.Now(), client: addrPort(c.RemoteAddr()), local: addrPort(c.LocalAddr())}
+	s.share = network(s.client.Addr())
+	d.mu.Lock()
+	switch {
+	case d.closed:
+		d.mu.Unlock()
+		_ = c.Close()
+		return
+	case len(d.sessions) >= d.limits.MaxConnections || d.shares[s.share] >= max(d.limits.MaxConnections/4, 1):
+		d.mu.Unlock()
+		d.refused(s, postern.DenyOverload, nil)
+		_, _ = io.WriteString(c, alert) // nothing was sent before, so that it cannot block
+		_ = c.Close()
+		return
+	}
+	d.sessions[s] = true
+	d.shares[s.share]++
+	d.running.Add(1)
+	d.mu.Unlock()
+	d.metrics.connections.Inc()
+	go func() {
+		defer d.running.Done()
+		s.begin()
+	}()
+}
+
+// begin establishes TLS and hands the connection to the HTTP server.
+func (s *session) begin() {
+	c := tls.Server(s, s.door.tls)
+	if err := s.handshake(c); err != nil {
+		_ = s.Close()
+		return
+	}
+	protocol := c.ConnectionState().NegotiatedProtocol
+	switch {
+	case s.challenge:
+		_ = c.Close() // that was all
+	case protocol == "h2":
+		s.door.queue.put(c)
+	default:
+		s.door.queue.put(newWire(c, s.malformed))
+	}
+}
+
+func (s *session) handshake(c *tls.Conn) error {
+	if err := s.SetDeadline(s.at.Add(s.door.limits.HelloTimeout)); err != nil {
+		return err
+	}
+	err := c.HandshakeContext(context.Background()) //nolint:contextcheck // the deadline and cut end it
+	var notTLS tls.RecordHeaderError
+	switch {
+	case err == nil:
+		return s.SetDeadline(time.Time{})
+	case s.silent.Load(): // refused already
+	case errors.Is(err, io.EOF) && s.name == "", errors.Is(err, net.ErrClosed):
+		// It asked for nothing, as a health check does, or the door was shut.
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.door.refused(s, postern.DenyHelloTimeout, nil)
+	case errors.As(err, &notTLS) && notTLS.Conn != nil:
+		s.refuse(postern.DenyNotTLS)
+	default:
+		s.door.refused(s, postern.DenyTLS, err)
+	}
+	return err
+}
+
+// judge decides on the connection by the server name of its ClientHello.
+func (s *session) judge(serverName string, challenge bool) error {
+	s.name, s.challenge = strings.ToLower(serverName), challenge
+	route, deny := s.door.table.Load().judge(s.name, s.client.Addr(), challenge)
+	s.route = route
+	if deny != "" {
+		s.refuse(deny)
+		return errors.New("scim: refused: " + string(deny))
+	}
+	s.transport = s.newTransport()
+	s.admitted.Store(true)
+	if !s.stillAdmitted() { // the table changed meanwhile
+		s.cut()
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// stillAdmitted judges the session again, by the table in force. One that is
+// not judged yet will be.
+func (s *session) stillAdmitted() bool {
+	if !s.admitted.Load() {
+		return true
+	}
+	route, deny := s.door.table.Load().judge(s.name, s.client.Addr(), s.challenge)
+	return deny == "" && same(route, s.route)
+}
+
+// refuse sends the alert, and keeps TLS from sending one that would tell more.
+func (s *session) refuse(deny postern.Denial) {
+	s.door.refused(s, deny, nil)
+	_, _ = io.WriteString(s.Conn, alert) // it is closed next in any case
+	s.silent.Store(true)
+	s.lingers.Store(true)
+}
+
+// malformed notes HTTP that was refused before it was a request.
+func (s *session) malformed(deny postern.Denial, cause error) {
+	s.lingers.Store(true)
+	s.door.refused(s, deny, cause)
+}
+
+// Write writes to the client, but nothing behind an alert.
+func (s *session) Write(b []byte) (int, error) {
+	if s.silent.Load() {
+		return len(b), nil
+	}
+	return s.Conn.Write(b)
+}
+
+// Close ends the session and what it has at the backend.
+func (s *session) Close() (err error) {
+	s.closing.Do(func() {
+		if s.lingers.Load() {
+			s.linger()
+		}
+		err = s.Conn.Close()
+		s.forget()
+	})
+	return err
+}
+
+func (s *session) linger() {
+	if w, ok := s.Conn.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil && s.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		_, _ = io.CopyN(io.Discard, s.Conn, lingerBytes) // until whatever comes first
+	}
+}
+
+// cut resets the connection.
+func (s *session) cut() {
+	s.closing.Do(func() {
+		if l, ok := s.Conn.(interface{ SetLinger(int) error }); ok {
+			_ = l.SetLinger(0) // fails only on what is closed already
+		}
+		_ = s.Conn.Close()
+		s.forget()
+	})
+}
+
+func (s *session) forget() {
+	d := s.door
+	d.mu.Lock()
+	delete(d.sessions, s)
+	if d.shares[s.share]--; d.shares[s.share] <= 0 {
+		delete(d.shares, s.share)
+	}
+	d.mu.Unlock()
+	d.metrics.connections.Dec()
+	if s.admitted.Load() {
+		s.transport.CloseIdleConnections()
+	}
+}
+
+type sessionKey struct{}
+
+// connContext tells requests their session.
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	for {
+		switch v := c.(type) {
+		case *session:
+			return context.WithValue(ctx, sessionKey{}, v)
+		case *wire:
+			c = v.Conn
+		case *tls.Conn:
+			c = v.NetConn()
+		default:
+			return ctx
+		}
+	}
+}
+
+// refused counts and logs a refusal.
+func (d *Door) refused(s *session, deny postern.Denial, cause error, more ...slog.Attr) {
+	d.report.add(sighting{source: s.client.Addr(), host: s.name, organization: s.route.Organization, denial: deny}, time.Now())
+	d.metrics.requests.WithLabelValues(resultRefused).Inc()
+	d.metrics.denials.WithLabelValues(string(deny)).Inc()
+	attrs := append(s.attrs(), slog.String("reason", string(deny)))
+	if cause != nil {
+		attrs = append(attrs, slog.String("cause", cause.Error()))
+	}
+	d.config.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request refused", append(attrs, more...)...)
+}
+
+// attrs are what every record of the access log tells.
+func (s *session) attrs() []slog.Attr {
+	return []slog.Attr{
+		slog.String("listener", postern.ListenerSCIM),
+		slog.String("client", s.client.String()),
+		slog.String("host", s.name),
+		slog.String("organization", s.route.Organization),
+	}
+}
+
+// addrPort gives IPv4 addresses in their own form.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
