@@ -17,6 +17,7 @@ import (
 	"github.com/postern-net/postern/internal/ingress"
 	"github.com/postern-net/postern/internal/relay"
 	"github.com/postern-net/postern/internal/sandbox"
+	"github.com/postern-net/postern/internal/scim"
 	"github.com/postern-net/postern/internal/serve"
 	"github.com/postern-net/postern/test/deps"
 )
@@ -184,6 +185,12 @@ func TestServeDocumentsEveryMetric(t *testing.T) {
 	if _, err := egress.New(egress.Config{Region: "us-east-1", Engine: relay.New(relay.Config{}), Logger: slog.New(slog.DiscardHandler), Registerer: r}); err != nil {
 		t.Fatal(err)
 	}
+	log := slog.New(slog.DiscardHandler)
+	door, err := scim.New(scim.Config{Region: "us-east-1", Certificates: &scim.Files{}, AccessLog: log, Registerer: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer door.Shutdown(t.Context())
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +199,7 @@ func TestServeDocumentsEveryMetric(t *testing.T) {
 	for _, f := range families {
 		names = append(names, f.GetName())
 	}
-	demand(t, "serve.md", names, 5)
+	demand(t, "serve.md", names, 12)
 }
 
 // The steps are read from the source: they are nobody's API.

@@ -51,7 +51,7 @@ func (s *Sandbox) openApps(ctx context.Context) error {
 			return fmt.Errorf("the app in %s: %w", region, err)
 		}
 		server := &http.Server{
-			Handler:           backend.Handler(s.appHandler(app.ID, region)),
+			Handler:           backend.Handler(s.scim.handler(s.options.SCIMApp, s.appHandler(app.ID, region))),
 			ConnContext:       backend.ConnContext,
 			TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 			ReadHeaderTimeout: 10 * time.Second,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -26,7 +27,7 @@ var ErrFailed = errors.New("the story did not pass")
 
 type flags struct {
 	stateDir, platform, output string
-	pool                       string
+	pool, scimApp              string
 	https, dns                 uint16
 	check                      bool
 }
@@ -64,6 +65,7 @@ exit status is 0 if every step passed, else 1.`,
 	cmd.Flags().Uint16Var(&f.https, "https-port", defaultHTTPS, "port of endpoints and ingresses, or else 8443; 0: any that is free")
 	cmd.Flags().Uint16Var(&f.dns, "dns-port", defaultDNS, "port of the resolvers, or else 8053; 0: any that is free")
 	cmd.Flags().StringVar(&f.pool, "pool", "", "the `NETWORK` that all addresses are taken from, which this machine must have (default: loopback)")
+	cmd.Flags().StringVar(&f.scimApp, "scim-app", "", "the `URL` of a SCIM server on this machine, plain HTTP, that answers /scim/v2 for every tenant's app (default: a small stand-in)")
 	cmd.Flags().BoolVar(&f.check, "check", false, "play the story and exit")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 	return cmd
@@ -101,6 +103,13 @@ func (f flags) run(ctx context.Context, cmd *cobra.Command, version string) erro
 		if o.Pool, err = netip.ParsePrefix(f.pool); err != nil {
 			return postern.Invalid("--pool", f.pool, "not a network", "write it as 198.18.0.0/15")
 		}
+	}
+	if f.scimApp != "" {
+		u, err := url.Parse(f.scimApp)
+		if err != nil || u.Scheme != "http" || u.Host == "" || f.check {
+			return postern.Invalid("--scim-app", f.scimApp, "not the URL of a server on this machine, or with --check", "write it as http://127.0.0.1:8000; the story needs the stand-in")
+		}
+		o.SCIMApp = u
 	}
 	passing := false
 	if o.StateDir == "" && f.check {

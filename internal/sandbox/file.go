@@ -20,10 +20,13 @@ type File struct {
 	Sources   map[string]netip.Addr `json:"sources"`   // "internet", and by network: where clients connect from
 	Ingress   FileIngress           `json:"ingress"`
 	Nodes     map[string]FileNode   `json:"nodes"` // the ingress nodes, by ID
-	Hosts     map[string]string     `json:"hosts"` // standard hostname, by tenant
-	AccessLog string                `json:"access_log"`
-	Egress    FileEgress            `json:"egress"` // the way out
-	Trino     map[string]FileTrino  `json:"trino"`  // the customers' clusters, by organization
+	// Hosts has the standard hostname by tenant; under "scim" the names of the
+	// SCIM-only ingresses by tenant, whether they are on or off; and under each
+	// app that organizations share, its hosts.
+	Hosts     map[string]any       `json:"hosts"`
+	AccessLog string               `json:"access_log"`
+	Egress    FileEgress           `json:"egress"` // the way out
+	Trino     map[string]FileTrino `json:"trino"`  // the customers' clusters, by organization
 }
 
 // FileEgress is how the vendor's workloads reach the customers' clusters.
@@ -83,7 +86,7 @@ type FileNode struct {
 type FileIngress struct {
 	Private map[string]netip.Addr `json:"private"` // behind the load balancers
 	Public  map[string]netip.Addr `json:"public"`
-	SCIM    map[string]netip.Addr `json:"scim"` // set aside; nothing listens while no tenant has a public SCIM ingress
+	SCIM    map[string]netip.Addr `json:"scim"` // refuses everybody while no tenant of the region has a SCIM ingress
 }
 
 // Name of the file in the state directory.

@@ -82,6 +82,11 @@ func (s *Sandbox) layNode(ctx context.Context, id string, role func(*serve.Confi
 		Log:       serve.Log{Format: "text", Level: "info"}, ShutdownTimeout: shutdownTimeout,
 	}
 	role(&c)
+	if id == nodeA {
+		if err := s.laySCIM(&c); err != nil {
+			return nil, err
+		}
+	}
 	config, err := strictyaml.Encode(c)
 	if err != nil {
 		return nil, err

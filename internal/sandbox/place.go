@@ -121,6 +121,9 @@ func layOut(p *postern.Platform, seed string, g ground, port uint16) (places, er
 			})
 			r.Backends = map[string][]netip.AddrPort{app.ID: {netip.AddrPortFrom(out.backends[r.ID], port)}}
 			r.PublicIngress = []netip.Addr{public}
+			if own.Domains.SCIM != "" {
+				r.SCIMIngress = []netip.Addr{scim}
+			}
 			r.LoadBalancerSources = nil
 			for _, n := range lb.Nodes {
 				r.LoadBalancerSources = append(r.LoadBalancerSources, netip.PrefixFrom(n.Address, 32))

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,9 @@ type Options struct {
 	// this process. It is called for the control plane (serve.yaml) and each
 	// node (node-a.yaml, node-b.yaml).
 	Serve func(ctx context.Context, config string) (stop func(), err error)
+	// SCIMApp is a server that answers /scim/v2 for every tenant's app, over
+	// plain HTTP on this machine; nil: the app's own stand-in.
+	SCIMApp *url.URL
 	// AllowFaults lets calls to the stand-in be broken; for tests.
 	AllowFaults bool
 	// Approval is the operator's policy of claims, as the config knows it; "":
@@ -72,6 +76,7 @@ type Sandbox struct {
 	admin     *client.Client
 	people    map[string]*client.Client // by organization
 	control   *process
+	scim      scimApp
 	stops     []func()
 	stopOnce  sync.Once
 }
@@ -169,9 +174,7 @@ func (s *Sandbox) seed() (string, error) {
 func (s *Sandbox) openAWS(ctx context.Context) error {
 	server, err := localaws.New(localaws.Config{
 		World: s.places.world, Listen: netip.AddrPortFrom(s.ground.aws, 0).String(), StatePath: s.path("localaws.json"), AllowFaults: s.options.AllowFaults,
-		DNS: localaws.DNS{Port: s.dnsPort, Public: s.ground.resolver, Zones: map[string]netip.AddrPort{
-			s.platform.Domains.Hosted: s.nameserver(), s.platform.Domains.PrivateLink: s.nameserver(),
-		}},
+		DNS:    localaws.DNS{Port: s.dnsPort, Public: s.ground.resolver, Zones: s.zones()},
 		Logger: s.options.Logger.With("of", "localaws"),
 	})
 	if err != nil {
@@ -183,6 +186,17 @@ func (s *Sandbox) openAWS(ctx context.Context) error {
 	s.aws = server
 	s.stops = append(s.stops, server.Close)
 	return nil
+}
+
+// zones are the platform's public zones, and where they are served.
+func (s *Sandbox) zones() map[string]netip.AddrPort {
+	out := map[string]netip.AddrPort{}
+	for _, apex := range []string{s.platform.Domains.Hosted, s.platform.Domains.PrivateLink, s.platform.Domains.SCIM} {
+		if apex != "" {
+			out[apex] = s.nameserver()
+		}
+	}
+	return out
 }
 
 // AWS is the stand-in, for tests that break its calls.
@@ -198,10 +212,11 @@ func (s *Sandbox) File() File {
 		Sources:   map[string]netip.Addr{"internet": s.ground.client},
 		Ingress:   FileIngress{Private: s.places.private, Public: s.places.public, SCIM: s.places.scim},
 		Nodes:     map[string]FileNode{},
-		Hosts:     map[string]string{},
+		Hosts:     map[string]any{},
 		Egress:    s.fileEgress(),
 		Trino:     s.fileTrino(),
 	}
+	scim := map[string]string{}
 	for id, at := range s.places.nodes {
 		f.Nodes[id] = FileNode{Private: at.private, Public: at.public, AdminURL: s.nodes[id].adminURL, TokenFile: s.tokenFile(id)}
 	}
@@ -216,8 +231,12 @@ func (s *Sandbox) File() File {
 		f.API.Tokens[c.id] = s.tokenFile(c.id)
 		for _, t := range c.tenants {
 			f.Hosts[t.Name] = s.platform.Host(t.Name)
+			if s.platform.Domains.SCIM != "" {
+				scim[t.Name] = s.platform.SCIMHost(t.Name)
+			}
 		}
 	}
+	f.Hosts["scim"] = scim // no tenant can have that name
 	return f
 }
 

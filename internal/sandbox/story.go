@@ -63,6 +63,9 @@ var chapters = []chapter{
 	{"still-public", "preflight names the public client that still comes, by its source, and holds the cutover", (*story).stillPublic},
 	{"cutover", "a node that was cut off holds it back until it is fenced; nobody private notices anything", (*story).cutover},
 	{"public-closed", "the internet gets no TLS session at any address of the platform, the VPC 200", (*story).publicClosed},
+	{"scim-ingress", "on request, and not before, the identity provider reaches the private tenant by SCIM", (*story).scimIngress},
+	{"scim-only", "nothing but SCIM passes there, and no other door has opened", (*story).scimOnly},
+	{"scim-off", "from other networks, or turned off, it refuses and cuts what is open", (*story).scimOff},
 	{"rollback", "a person rolls back: the internet gets 200 again", (*story).rollback},
 	{"endpoint-deleted", "the first endpoint is deleted: state, condition and event follow, traffic stops", (*story).deleted},
 	{"turns-back", "in another rehearsal the endpoint dies: back by itself, the internet never notices", (*story).turnsBack},
@@ -172,6 +175,9 @@ func (st *story) unfence(ctx context.Context, node string) error {
 
 func takeBack(ctx context.Context, p person, c customer, removed *int) error {
 	for _, t := range c.tenants {
+		if err := takeBackSCIM(ctx, p, t.Name, removed); err != nil {
+			return err
+		}
 		cutovers, err := p.api.Cutovers(ctx, t.Name)
 		if err != nil {
 			return err

@@ -40,6 +40,7 @@ type Config struct {
 	Resync   time.Duration `yaml:"resync,omitempty"`   // default 60s
 	Settle   time.Duration `yaml:"settle,omitempty"`   // default 2s
 	Ingress  []Ingress     `yaml:"ingress,omitempty"`
+	SCIM     SCIM          `yaml:"scim,omitempty"` // for the doors that have scim
 	Egress   []Egress      `yaml:"egress,omitempty"`
 	DNS      DNS           `yaml:"dns,omitempty"`
 	Cutover  Cutover       `yaml:"cutover,omitempty"` // role control
@@ -128,6 +129,9 @@ type Ingress struct {
 	Private netip.AddrPort `yaml:"private"`
 	// Public takes connections from the internet; left out: none.
 	Public netip.AddrPort `yaml:"public"`
+	// SCIM takes connections from the internet for the SCIM-only ingress; left
+	// out: none.
+	SCIM netip.AddrPort `yaml:"scim"`
 }
 
 // Limits bound what connections may take; zero values are the engine's.
@@ -192,7 +196,7 @@ func (c *Config) complete(dir string) {
 	if !slices.Contains(platformfile.BuiltinNames(), c.Platform) {
 		inDir(dir, &c.Platform)
 	}
-	for _, p := range []*string{&c.StateDir, &c.API.CertificateFile, &c.API.KeyFile, &c.API.AdminTokenFile, &c.AWS.SecretAccessKeyFile, &c.AWS.CAFile, &c.AccessLog, &c.Node.TokenFile, &c.Node.CAFile} {
+	for _, p := range []*string{&c.StateDir, &c.API.CertificateFile, &c.API.KeyFile, &c.API.AdminTokenFile, &c.AWS.SecretAccessKeyFile, &c.AWS.CAFile, &c.AccessLog, &c.Node.TokenFile, &c.Node.CAFile, &c.SCIM.CertificateFile, &c.SCIM.KeyFile, &c.SCIM.BackendCAFile, &c.SCIM.ACME.CAFile, &c.SCIM.ACME.Storage} {
 		inDir(dir, p)
 	}
 	for i := range c.Egress {
@@ -207,6 +211,9 @@ func (c *Config) complete(dir string) {
 		if c.StateDir != "" {
 			setDefault(&c.Node.TokenFile, filepath.Join(c.StateDir, "node.token"))
 		}
+	}
+	if c.SCIM.ACME.DirectoryURL != "" && c.StateDir != "" {
+		setDefault(&c.SCIM.ACME.Storage, filepath.Join(c.StateDir, "acme"))
 	}
 	setDefault(&c.Approval, "operator")
 	setDefault(&c.Resync, time.Minute)
@@ -279,6 +286,7 @@ func (c *Config) validate(p *postern.Platform) error {
 	c.validateDNS(&es)
 	c.validateIngress(&es, p)
 	c.validateEgress(&es, p)
+	c.validateSCIM(&es, p)
 	return es.Err()
 }
 

@@ -28,6 +28,7 @@ type doors struct {
 	private  *relay.Engine
 	public   *relay.Engine
 	regions  map[string]*ingress.Ingress
+	scim     *scimDoors
 	log      *slog.Logger
 	work     sync.WaitGroup
 	routes   atomic.Pointer[postern.Routes] // applied last; nil: none
@@ -54,7 +55,9 @@ func newDoors(c Config, p *postern.Platform, access, log *slog.Logger, reg prome
 		}
 		d.regions[in.Region] = made
 	}
-	return d, nil
+	var err error
+	d.scim, err = newSCIMDoors(c, access, log, reg)
+	return d, err
 }
 
 // open listens. An error that ends a listener later goes to fail.
@@ -72,7 +75,7 @@ func (d *doors) open(ctx context.Context, fail func(error)) error {
 			return fmt.Errorf("the public ingress in %s: %w", c.Region, err)
 		}
 	}
-	return nil
+	return d.scim.open(ctx, fail)
 }
 
 func (d *doors) listen(ctx context.Context, e *relay.Engine, at netip.AddrPort, fail func(error), serve func(*net.TCPListener) error) error {
@@ -97,6 +100,9 @@ func (d *doors) Apply(r postern.Routes) error {
 			errs = append(errs, fmt.Errorf("in %s: %w", region, err))
 		}
 	}
+	if err := d.scim.Apply(r); err != nil {
+		errs = append(errs, err)
+	}
 	if len(errs) == 0 {
 		d.routes.Store(&r)
 	}
@@ -109,11 +115,12 @@ func (d *doors) Withdraw() {
 	for _, in := range d.regions {
 		in.Withdraw()
 	}
+	d.scim.Withdraw()
 }
 
 // Drain returns who arrived since it was called last.
 func (d *doors) Drain() []postern.ArrivalCount {
-	var all []postern.ArrivalCount
+	all := d.scim.Drain()
 	for region, in := range d.regions {
 		all = append(all, arrivals(region, in.Drain())...)
 	}
@@ -133,6 +140,7 @@ func (d *doors) shutdown(ctx context.Context) {
 			}
 		})
 	}
+	both.Go(func() { d.scim.shutdown(ctx) })
 	both.Wait()
 	d.work.Wait()
 	for _, in := range d.regions {

@@ -72,6 +72,10 @@ func dataPlaneRooms() []Room {
 			meter,
 			{"github.com/miekg/dns", "the names of a tenant's connections"},
 		}},
+		{Path: own("internal/acme"), Job: "certificates of a door, obtained by ACME", Uses: []Use{
+			{"github.com/caddyserver/certmagic", "ACME, with renewal and storage"},
+			{"go.uber.org/zap", "certmagic's logger, which is told to be quiet"},
+		}},
 		{Path: own("internal/nodelink"), Job: "route tables down to the nodes, what they saw up", Uses: []Use{domain, wire}},
 		{Path: own("internal/nameserver"), Job: "authoritative DNS for the platform's zones", Uses: []Use{
 			domain, meter,
@@ -148,6 +152,8 @@ func controlPlaneRooms() []Room {
 			{own("internal/ingress"), "role ingress"},
 			{own("internal/egress"), "role egress"},
 			{own("internal/sighting"), "what both saw"},
+			{own("internal/scim"), "role ingress: the SCIM-only doors"},
+			{own("internal/acme"), "role ingress: their certificates, unless they are in files"},
 			{own("internal/nodelink"), "routes to the nodes, and what they saw back"},
 			{own("internal/nameserver"), "role dns"},
 			{own("internal/isolation"), "role ingress: whether its backends keep tenants apart"},
