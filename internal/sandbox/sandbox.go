@@ -43,6 +43,9 @@ type Options struct {
 	// SCIMApp is a server that answers /scim/v2 for every tenant's app, over
 	// plain HTTP on this machine; nil: the app's own stand-in.
 	SCIMApp *url.URL
+	// SCIMACME is where the SCIM doors' certificates come from; nil: files, from
+	// the sandbox's own authority.
+	SCIMACME *serve.ACME
 	// AllowFaults lets calls to the stand-in be broken; for tests.
 	AllowFaults bool
 	// Approval is the operator's policy of claims, as the config knows it; "":

@@ -58,7 +58,7 @@ type Limits struct {
 	IdleTimeout       time.Duration // between two requests; default 75 s
 	DialTimeout       time.Duration // connecting to one backend, with TLS; default 5 s
 	MaxConnections    int           // at one time; a client may have a quarter; default 2000
-	RequestsPerSecond float64       // of one client; a tenant may have four times as many; bursts of 4 s; default 50
+	RequestsPerSecond float64       // of one client; a tenant may have four times as many; bursts of 4 s; default 100
 }
 
 func (l Limits) withDefaults() Limits {
@@ -68,7 +68,7 @@ func (l Limits) withDefaults() Limits {
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, 75*time.Second)
 	l.DialTimeout = cmp.Or(l.DialTimeout, 5*time.Second)
 	l.MaxConnections = cmp.Or(l.MaxConnections, 2000)
-	l.RequestsPerSecond = cmp.Or(l.RequestsPerSecond, 50)
+	l.RequestsPerSecond = cmp.Or(l.RequestsPerSecond, 100)
 	return l
 }
 

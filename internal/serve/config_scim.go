@@ -21,7 +21,7 @@ type SCIM struct {
 	MaxBody           int64         `yaml:"max_body,omitempty"`            // bytes of one request; default 1 MiB
 	RequestTimeout    time.Duration `yaml:"request_timeout,omitempty"`     // default 60s
 	MaxConnections    int           `yaml:"max_connections,omitempty"`     // of one door; default 2000
-	RequestsPerSecond int           `yaml:"requests_per_second,omitempty"` // of one client; a tenant has four times as many; default 50
+	RequestsPerSecond int           `yaml:"requests_per_second,omitempty"` // of one client; a tenant has four times as many; default 100
 }
 
 // ACME is a certificate authority that certificates are obtained from.

@@ -30,10 +30,10 @@ until_ok() {
 	done
 }
 
-# start_sandbox runs a sandbox in $STATE and returns when it says it is ready.
+# start_sandbox [OPTION…] runs a sandbox in $STATE and returns when it says it is ready.
 start_sandbox() {
 	rm -f "$STATE/sandbox.json"
-	"$POSTERN" sandbox --state-dir "$STATE" -o json >"$WORK/sandbox.out" 2>>"$WORK/sandbox.log" &
+	"$POSTERN" sandbox --state-dir "$STATE" -o json "$@" >"$WORK/sandbox.out" 2>>"$WORK/sandbox.log" &
 	pid=$!
 	trap stop_sandbox EXIT
 	until_ok 60 "the sandbox writes sandbox.json" sandbox_is_up
