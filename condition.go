@@ -60,13 +60,20 @@ const (
 	ReasonNotReady  Reason = "NotReady"  // Ready=False; another condition says why
 	ReasonNoTenant  Reason = "NoTenant"  // Ready=False; nothing to reach in the segment
 
-	ReasonPublished     Reason = "Published"     // DNSPublished=True
-	ReasonNotPublished  Reason = "NotPublished"  // DNSPublished=False
-	ReasonSeen          Reason = "Seen"          // PrivateTraffic=True
-	ReasonNotSeen       Reason = "NotSeen"       // PrivateTraffic=False
-	ReasonNobody        Reason = "Nobody"        // PublicClients=True
-	ReasonAcknowledged  Reason = "Acknowledged"  // PublicClients=True
-	ReasonStillPublic   Reason = "StillPublic"   // PublicClients=False
+	ReasonPublished       Reason = "Published"       // DNSPublished=True
+	ReasonNotPublished    Reason = "NotPublished"    // DNSPublished=False
+	ReasonSeen            Reason = "Seen"            // PrivateTraffic=True
+	ReasonNotSeen         Reason = "NotSeen"         // PrivateTraffic=False
+	ReasonNobody          Reason = "Nobody"          // PublicClients=True
+	ReasonAcknowledged    Reason = "Acknowledged"    // PublicClients=True
+	ReasonStillPublic     Reason = "StillPublic"     // PublicClients=False
+	ReasonRequiredPrivate Reason = "RequiredPrivate" // RequiredAppPrivate=True
+	ReasonRequiredPublic  Reason = "RequiredPublic"  // RequiredAppPrivate=False
+	ReasonOneSegment      Reason = "OneSegment"      // SingleSegment=True
+	ReasonSeveralSegments Reason = "SeveralSegments" // SingleSegment=False
+	ReasonNotEnabled      Reason = "NotEnabled"      // Ready=False; nobody asked for it
+	ReasonNoEndpoint      Reason = "NoEndpoint"      // Ready=False; no endpoint reaches it
+
 	ReasonInStep        Reason = "InStep"        // NodesAcknowledged=True
 	ReasonWaitsForNodes Reason = "WaitsForNodes" // NodesAcknowledged=False
 )
@@ -81,6 +88,7 @@ func Reasons() []Reason {
 		ReasonBytesPass, ReasonNotReady, ReasonNoTenant,
 		ReasonPublished, ReasonNotPublished, ReasonSeen, ReasonNotSeen, ReasonNobody, ReasonAcknowledged, ReasonStillPublic,
 		ReasonInStep, ReasonWaitsForNodes,
+		ReasonRequiredPrivate, ReasonRequiredPublic, ReasonOneSegment, ReasonSeveralSegments, ReasonNotEnabled, ReasonNoEndpoint,
 	}, append(connectionReasons(), findingReasons()...)...)
 }
 

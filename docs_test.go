@@ -46,6 +46,7 @@ func TestConditionsAreDocumented(t *testing.T) {
 		postern.AccountProven, postern.Approved, postern.Connected, postern.Ready,
 		postern.HostnameProven, postern.ServiceAuthorized, postern.ServiceSuitable, postern.Verified,
 		postern.DNSPublished, postern.PrivateTraffic, postern.PublicClients, postern.NodesAcknowledged,
+		postern.RequiredAppPrivate, postern.SingleSegment,
 	} {
 		if !strings.Contains(string(b), "\n## "+string(c)+"\n") {
 			t.Errorf("docs/conditions.md has no section %s", c)

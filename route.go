@@ -22,12 +22,19 @@ type Routes struct {
 // Host is a server name and where it leads.
 type Host struct {
 	Tenant       string `json:"tenant,omitempty"`
-	Organization string `json:"organization"`
-	Public       bool   `json:"public"` // reachable by the public listener
+	Organization string `json:"organization"` // "" where organizations share it
+	Public       bool   `json:"public"`       // reachable by the public listener
 	// Drain lets public connections live on that were open when the host
 	// stopped being public; zero: none.
 	Drain    Drain            `json:"drain,omitzero"`
 	Backends []netip.AddrPort `json:"backends"`
+	// Shared: organizations share the host. It has neither tenant nor
+	// organization: the backend decides by the organization of the endpoint,
+	// which it is told, and serves no organization's data to who came publicly.
+	Shared bool `json:"shared,omitempty"`
+	// RegionBackends are the backends of a shared host, by the region of the
+	// door that a connection arrives at; a region without any is not in it.
+	RegionBackends map[string][]netip.AddrPort `json:"region_backends,omitempty"`
 }
 
 // Drain is the grace of connections that were opened before a moment.

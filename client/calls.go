@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 )
 
 // WhoAmI tells who the token is.
@@ -48,9 +49,10 @@ func (c *Client) Tenant(ctx context.Context, id string) (Tenant, error) {
 	return get[Tenant](ctx, c, "/v1/tenants/"+url.PathEscape(id), nil)
 }
 
-// CreateTenant creates one.
-func (c *Client) CreateTenant(ctx context.Context, t Tenant) (Tenant, error) {
-	return post[Tenant](ctx, c, "/v1/tenants", nil, t)
+// CreateTenant creates one. An app that the organization would lose private
+// access to by it is refused unless it is acknowledged by its ID.
+func (c *Client) CreateTenant(ctx context.Context, t Tenant, acknowledged ...string) (Tenant, error) {
+	return post[Tenant](ctx, c, "/v1/tenants", query("acknowledge", strings.Join(acknowledged, ",")), t)
 }
 
 // DeleteTenant deletes one.

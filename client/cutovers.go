@@ -90,6 +90,9 @@ type NetworkDNS struct {
 	VPCEndpointID string    `json:"vpc_endpoint_id"`
 	ServiceRegion string    `json:"service_region"`
 	Record        DNSRecord `json:"record"`
+	// Apps are the records of apps that organizations share, those that the
+	// endpoint reaches.
+	Apps []DNSRecord `json:"apps,omitempty"`
 }
 
 // Probe is a proof of the path through an endpoint: connect through it with

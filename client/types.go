@@ -120,7 +120,7 @@ type EndpointStatus struct {
 	EndpointRegion string      `json:"endpoint_region,omitempty"`
 	Owner          string      `json:"owner" doc:"AWS account of the endpoint"`
 	DNSNames       []string    `json:"vpc_endpoint_dns_names" doc:"Regional name first"`
-	Hostnames      []string    `json:"hostnames" doc:"What it reaches now"`
+	Hostnames      []string    `json:"hostnames" doc:"The tenants' hosts that it reaches now"`
 	ApprovedBy     string      `json:"approved_by,omitempty"`
 	ApprovedAt     time.Time   `json:"approved_at,omitzero"`
 }

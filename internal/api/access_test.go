@@ -60,6 +60,10 @@ var mayCall = map[string]string{
 	"POST /v1/workload-tokens":              "admin operator example",
 	"DELETE /v1/workload-tokens/{id}":       "admin operator example",
 
+	"GET /v1/organizations/{id}/apps":       "admin operator example viewer",
+	"GET /v1/organizations/{id}/apps/{app}": "admin operator example viewer",
+	"PUT /v1/organizations/{id}/apps/{app}": "admin operator example",
+
 	"GET /v1/tenants/{id}/scim":          "admin operator example viewer",
 	"PUT /v1/tenants/{id}/scim":          "admin operator example",
 	"GET /v1/tenants/{id}/preflight":     "admin operator example viewer",

@@ -307,6 +307,10 @@ func (s *Server) tenantDNS(ctx context.Context, id postern.Identity, in *ByID) (
 			out.Vendor = append(out.Vendor, client.DNSRecord{Name: name, Type: r.Type, TTL: int(r.TTL), Value: r.Value})
 		}
 	}
+	apps, err := s.appsThrough(ctx, t.Organization)
+	if err != nil {
+		return nil, err
+	}
 	for _, e := range state.Endpoints {
 		if len(e.DNSNames) == 0 {
 			continue // AWS has not named it yet
@@ -314,6 +318,7 @@ func (s *Server) tenantDNS(ctx context.Context, id postern.Identity, in *ByID) (
 		out.Customer = append(out.Customer, client.NetworkDNS{
 			VPCEndpointID: e.ID, ServiceRegion: e.ServiceRegion,
 			Record: client.DNSRecord{Name: s.Platform.PrivateLinkHost(t.Name), Type: postern.RecordCNAME, Value: e.DNSNames[0]},
+			Apps:   apps[e.ID],
 		})
 	}
 	return &body[client.TenantDNS]{out}, nil

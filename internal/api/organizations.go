@@ -21,6 +21,7 @@ func (s *Server) organizationRoutes() {
 	route(s, spec{id: "create-tenant", method: http.MethodPost, path: "/v1/tenants", summary: "Create a tenant", roles: admins, status: http.StatusCreated}, s.createTenant)
 	route(s, spec{id: "get-tenant", method: http.MethodGet, path: "/v1/tenants/{id}", summary: "Get a tenant", roles: readers}, s.getTenant)
 	s.scimRoutes()
+	s.appRoutes()
 	route(s, spec{id: "delete-tenant", method: http.MethodDelete, path: "/v1/tenants/{id}", summary: "Delete a tenant", roles: admins, status: http.StatusNoContent}, s.deleteTenant)
 }
 
@@ -182,7 +183,8 @@ func (s *Server) seenTenant(tx *store.Tx, id postern.Identity, name string) (pos
 
 func (s *Server) createTenant(ctx context.Context, id postern.Identity, in *struct {
 	Once
-	Body client.Tenant
+	Acknowledge []string `query:"acknowledge" maxItems:"20" doc:"Apps that the organization may lose private access to, by ID"`
+	Body        client.Tenant
 },
 ) (*body[client.Tenant], error) {
 	t := postern.Tenant{Name: in.Body.ID, Organization: in.Body.Spec.Organization, Region: in.Body.Spec.Region, CreatedAt: s.Now()}
@@ -191,6 +193,9 @@ func (s *Server) createTenant(ctx context.Context, id postern.Identity, in *stru
 	}
 	out, err := once(ctx, s, id, in.IdempotencyKey, in.Body, func(tx *store.Tx) (client.Tenant, error) {
 		if _, err := tx.FindOrganization(t.Organization); err != nil {
+			return client.Tenant{}, err
+		}
+		if err := s.breaksApps(tx, t, in.Acknowledge); err != nil {
 			return client.Tenant{}, err
 		}
 		made, err := tx.CreateTenant(t)

@@ -83,8 +83,11 @@ func dnsText(d client.TenantDNS) string {
 		return b.String()
 	}
 	for _, n := range d.Customer {
-		fmt.Fprintf(&b, "\nYour own DNS, in the networks that use %s (service region %s):\n\n%s",
-			clean(n.VPCEndpointID), clean(n.ServiceRegion), masterFile([]client.DNSRecord{customers(n.Record)}))
+		records := []client.DNSRecord{customers(n.Record)}
+		for _, r := range n.Apps {
+			records = append(records, customers(r))
+		}
+		fmt.Fprintf(&b, "\nYour own DNS, in the networks that use %s (service region %s):\n\n%s", clean(n.VPCEndpointID), clean(n.ServiceRegion), masterFile(records))
 	}
 	return b.String()
 }

@@ -84,6 +84,7 @@ func startPlane(ctx context.Context, platform *postern.Platform) (*plane, error)
 	home.PublicIngress = []netip.Addr{p.public.Addr()}
 	tenantApp, _ := platform.TenantApp()
 	home.Backends = map[string][]netip.AddrPort{tenantApp.ID: {netip.MustParseAddrPort(p.app.Listener.Addr().String())}}
+	home.Backends["request"] = home.Backends[tenantApp.ID]
 	return p, nil
 }
 

@@ -89,7 +89,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.`,
 		&cobra.Group{ID: groupLocal, Title: "On this machine:"},
 	)
 	a.settings.flags(root)
-	add(root, groupCustomer, a.whoami(), a.regions(), a.tenant(), a.account(), a.endpoint(), a.cutover(), a.dns(), a.connections(), a.workloadToken(), a.denials(), a.events())
+	add(root, groupCustomer, a.whoami(), a.regions(), a.tenant(), a.account(), a.endpoint(), a.cutover(), a.dns(), a.app(), a.connections(), a.workloadToken(), a.denials(), a.events())
 	add(root, groupOperator, a.organization(), a.token(), a.node(), a.plan())
 	strict(extra)
 	onThisMachine := append([]*cobra.Command{a.platform(), a.version()}, extra...)

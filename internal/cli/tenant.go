@@ -19,6 +19,7 @@ whatever path leads to it. Which global segment it is in follows from the region
 
 func (a *app) tenantCreate() *cobra.Command {
 	var region string
+	var acknowledged []string
 	cmd := &cobra.Command{
 		Use:   "create NAME --region REGION",
 		Short: "Create a tenant",
@@ -31,7 +32,7 @@ platform is not in is refused, and the nearest one named.`,
 			if err != nil {
 				return err
 			}
-			t, err := s.CreateTenant(ctx, client.Tenant{ID: args[0], Spec: client.TenantSpec{Organization: organization, Region: region}})
+			t, err := s.CreateTenant(ctx, client.Tenant{ID: args[0], Spec: client.TenantSpec{Organization: organization, Region: region}}, acknowledged...)
 			if err != nil {
 				return err
 			}
@@ -39,6 +40,7 @@ platform is not in is refused, and the nearest one named.`,
 		}),
 	}
 	cmd.Flags().StringVar(&region, "region", "", "home `REGION`, such as us-east-1")
+	cmd.Flags().StringArrayVar(&acknowledged, "acknowledge", nil, "`APP` that the organization may lose private access to, because its tenants would be in several segments; may be given more than once")
 	oneOf(cmd, "region")
 	return cmd
 }

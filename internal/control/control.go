@@ -206,7 +206,7 @@ func (l *Loop) Round(ctx context.Context) (settled bool, err error) {
 
 func (l *Loop) desired(ctx context.Context) (d plan.Desired, err error) {
 	err = l.Store.View(ctx, func(tx *store.Tx) error {
-		var e1, e2, e3, e4, e5, e6, e7 error
+		var e1, e2, e3, e4, e5, e6, e7, e8 error
 		d.Tenants, e1 = tx.ListTenants("", store.Page{})
 		d.Accounts, e2 = tx.ListAccounts("", store.Page{})
 		d.Endpoints, e3 = tx.ListEndpoints("", "", store.Page{})
@@ -214,7 +214,8 @@ func (l *Loop) desired(ctx context.Context) (d plan.Desired, err error) {
 		d.Principals, e5 = tx.ListPrincipals()
 		d.Connections, e6 = tx.ListConnections(store.ConnectionFilter{}, store.Page{})
 		d.Workloads, e7 = tx.ListWorkloads()
-		return errors.Join(e1, e2, e3, e4, e5, e6, e7)
+		d.Apps, e8 = tx.ListAppAccess("")
+		return errors.Join(e1, e2, e3, e4, e5, e6, e7, e8)
 	})
 	return d, err
 }

@@ -104,7 +104,11 @@ func (in *Ingress) Apply(r postern.Routes) (bool, error) {
 	if t := in.table.Load(); t != nil && r.Revision <= t.revision {
 		return false, nil
 	}
-	t, err := compile(r, in.table.Load(), time.Now())
+	here, err := r.In(in.region)
+	if err != nil {
+		return false, fmt.Errorf("ingress: routes of revision %d: %w", r.Revision, err)
+	}
+	t, err := compile(here, in.table.Load(), time.Now())
 	if err != nil {
 		return false, fmt.Errorf("ingress: routes of revision %d: %w", r.Revision, err)
 	}

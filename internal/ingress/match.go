@@ -45,9 +45,9 @@ func (in *Ingress) MatchPrivate(a *relay.Arrival) relay.Verdict {
 	if !t.grants(g, number) {
 		return refuse(postern.DenyNotAuthorized)
 	}
-	// The table should never grant another organization's tenant. If it does,
-	// this is the last place to notice.
-	if h.tenant.n > 0 && t.string(h.organization) != organization {
+	// The table should never grant another organization's host. If it does, this
+	// is the last place to notice.
+	if h.organization.n > 0 && t.string(h.organization) != organization {
 		return refuse(postern.DenyNotAuthorized)
 	}
 	return admit(a, t.to(h), organization)

@@ -51,7 +51,7 @@ func routes(revision int64) postern.Routes {
 			example: {Tenant: "example", Organization: "example-corp", Backends: backends},
 			dev:     {Tenant: "example-dev", Organization: "example-corp", Public: true, Backends: backends},
 			globex:  {Tenant: "globex", Organization: "globex", Public: true, Backends: backends},
-			request: {Backends: backends},
+			request: {Shared: true, RegionBackends: map[string][]netip.AddrPort{region: backends, "eu-west-1": {netip.MustParseAddrPort("10.9.9.9:443")}}},
 		},
 		Endpoints: map[string]postern.EndpointGrant{
 			exampleID: {Organization: "example-corp", Region: region, Hosts: []string{example, dev, request}},
@@ -227,6 +227,11 @@ func TestApply(t *testing.T) {
 		{"older", without(4), false, true},
 		{"host in upper case", unsound(func(r *postern.Routes) { r.Hosts["Example.com"] = postern.Host{Organization: "a"} }), false, false},
 		{"tenant of nobody", unsound(func(r *postern.Routes) { r.Hosts["a.example"] = postern.Host{Tenant: "a"} }), false, false},
+		{"host of nobody", unsound(func(r *postern.Routes) { r.Hosts["a.example"] = postern.Host{Public: true, Backends: backends} }), false, false},
+		{"shared host of a tenant", unsound(func(r *postern.Routes) {
+			r.Hosts["a.example"] = postern.Host{Shared: true, Tenant: "a", Organization: "a"}
+		}), false, false},
+		{"shared host of an organization", unsound(func(r *postern.Routes) { r.Hosts["a.example"] = postern.Host{Shared: true, Organization: "a"} }), false, false},
 		{"organization is no label", unsound(func(r *postern.Routes) { r.Hosts["a.example"] = postern.Host{Organization: "A b"} }), false, false},
 		{"backend without port", unsound(func(r *postern.Routes) {
 			r.Hosts["a.example"] = postern.Host{Organization: "a", Backends: []netip.AddrPort{netip.AddrPortFrom(client.Addr(), 0)}}
@@ -315,7 +320,7 @@ func TestNewChecksItsConfig(t *testing.T) {
 
 // Whatever the table says, what is admitted is granted: the endpoint is in the
 // table with this region, the host is in its grant, and it is no other
-// organization's tenant.
+// organization's.
 func TestAdmittedIsGranted(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -325,8 +330,11 @@ func TestAdmittedIsGranted(t *testing.T) {
 		r := postern.Routes{Revision: 1, Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}}
 		for _, n := range rapid.SliceOfDistinct(rapid.SampledFrom(names), rapid.ID).Draw(t, "hosts") {
 			h := postern.Host{Organization: organizations.Draw(t, "organization"), Public: rapid.Bool().Draw(t, "public"), Backends: backends}
-			if rapid.Bool().Draw(t, "tenant's") {
+			switch rapid.IntRange(0, 2).Draw(t, "whose") {
+			case 0:
 				h.Tenant = "t"
+			case 1:
+				h = postern.Host{Shared: true, Public: h.Public, RegionBackends: map[string][]netip.AddrPort{region: backends}}
 			}
 			r.Hosts[n] = h
 		}
@@ -350,7 +358,7 @@ func TestAdmittedIsGranted(t *testing.T) {
 			}
 			for _, id := range append(ids, "") {
 				g, granted := r.Endpoints[id]
-				want := exists && granted && g.Region == region && slices.Contains(g.Hosts, n) && (h.Tenant == "" || h.Organization == g.Organization)
+				want := exists && granted && g.Region == region && slices.Contains(g.Hosts, n) && (h.Shared || h.Organization == g.Organization)
 				v := in.MatchPrivate(private(id, n))
 				if (v.Deny == "") != want {
 					t.Errorf("%q through %q: denial %q, admitted should be %v", n, id, v.Deny, want)

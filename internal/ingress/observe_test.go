@@ -3,6 +3,7 @@ package ingress_test
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ func TestTenantBytes(t *testing.T) {
 	}
 	const tenants = ingress.MaxTenantSeries + 5
 	r := large(tenants, 10)
-	r.Hosts[request] = postern.Host{Backends: backends}
+	r.Hosts[request] = postern.Host{Shared: true, RegionBackends: map[string][]netip.AddrPort{region: backends}}
 	apply(t, in, r)
 	closed := func(host string, up, down int64) {
 		in.Opened(private(id(0), host), relay.Verdict{})

@@ -151,6 +151,9 @@ func (d *door) routes(revision int64) postern.Routes {
 	r := routes(revision)
 	for n, h := range r.Hosts {
 		h.Backends = []netip.AddrPort{d.backend}
+		if h.Shared {
+			h.Backends, h.RegionBackends = nil, map[string][]netip.AddrPort{region: h.Backends}
+		}
 		r.Hosts[n] = h
 	}
 	return r

@@ -31,7 +31,9 @@ const atOnce = 8
 func ProbeAll(ctx context.Context, r postern.Routes) []postern.Isolation {
 	hosts := map[netip.AddrPort]string{}
 	for _, name := range slices.Sorted(maps.Keys(r.Hosts)) {
-		for _, b := range r.Hosts[name].Backends {
+		h := r.Hosts[name]
+		lists := append(slices.Collect(maps.Values(h.RegionBackends)), h.Backends)
+		for _, b := range slices.Concat(lists...) {
 			if hosts[b] == "" {
 				hosts[b] = name
 			}

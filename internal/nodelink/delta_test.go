@@ -38,6 +38,10 @@ func drawRoutes(t *rapid.T, revision int64) postern.Routes {
 			if rapid.Bool().Draw(t, "drains") {
 				h.Drain = postern.Drain{Before: time.Unix(100, 0).UTC(), Until: time.Unix(int64(rapid.IntRange(100, 102).Draw(t, "until")), 0).UTC()}
 			}
+			if rapid.IntRange(0, 3).Draw(t, "shared") == 0 {
+				h.Organization, h.Shared = "", true
+				h.RegionBackends = map[string][]netip.AddrPort{rapid.SampledFrom([]string{"us-east-1", "eu-west-1"}).Draw(t, "region"): h.Backends}
+			}
 			r.Hosts[fmt.Sprintf("t%d.example.com", i)] = h
 		}
 		if rapid.IntRange(0, 3).Draw(t, "SCIM host there") == 0 {

@@ -16,6 +16,7 @@ type Desired struct {
 	Accounts  []postern.Account
 	Endpoints []postern.Endpoint
 	Cutovers  []postern.Cutover // the current one of each tenant that has one
+	Apps      []postern.AppAccess
 	// Principals are what Postern put on the allow-lists.
 	Principals []postern.AddedPrincipal
 	// Connections are the data connections, and Workloads who may use them, by

@@ -20,6 +20,7 @@ func Compile(p *postern.Platform, d Desired) postern.Routes {
 			r.Endpoints[e.ID] = g
 		}
 	}
+	compileApps(p, d, r)
 	for _, c := range d.Connections {
 		if hostname, route, ok := CompileConnection(c, d.Accounts); ok {
 			if r.Connections == nil {

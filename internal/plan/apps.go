@@ -1,0 +1,201 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/postern-net/postern"
+)
+
+// compileApps adds the hosts that organizations share to a route table: public
+// for everybody, and for the endpoints of the organizations that asked for it.
+// A host that has no backend anywhere is nobody's.
+func compileApps(p *postern.Platform, d Desired, r postern.Routes) {
+	for _, app := range p.Apps {
+		backends := map[string][]netip.AddrPort{}
+		for _, region := range p.RegionIDs() {
+			if b := p.SharedBackends(app.ID, region); len(b) > 0 {
+				backends[region] = b
+			}
+		}
+		if app.PerTenant() || len(backends) == 0 {
+			continue
+		}
+		for _, host := range app.Hosts {
+			r.Hosts[host] = postern.Host{Shared: true, Public: true, RegionBackends: backends}
+		}
+	}
+	for id, g := range r.Endpoints {
+		if hosts := appHosts(p, d, g.Organization, g.Region); len(hosts) > 0 {
+			g.Hosts = append(slices.Clone(g.Hosts), hosts...)
+			slices.Sort(g.Hosts)
+			r.Endpoints[id] = g
+		}
+	}
+}
+
+// appHosts lists the shared hosts that an organization's endpoints reach in a
+// service region. That all of its tenants are in one segment is demanded of
+// every table, because the app would serve the data of tenants in another one
+// too. That another app is private first is demanded of whoever asks for it:
+// the order matters then, and whoever makes a tenant public again must not
+// lose an app by it.
+func appHosts(p *postern.Platform, d Desired, organization, region string) (hosts []string) {
+	for _, app := range p.Apps {
+		if app.PerTenant() || !enabled(d.Apps, app.ID, organization) || len(p.SharedBackends(app.ID, region)) == 0 {
+			continue
+		}
+		if app.SingleSegment && len(segments(p, d.Tenants, organization)) != 1 {
+			continue
+		}
+		hosts = append(hosts, app.Hosts...)
+	}
+	return hosts
+}
+
+func enabled(all []postern.AppAccess, app, organization string) bool {
+	return slices.ContainsFunc(all, func(a postern.AppAccess) bool {
+		return a.App == app && a.Organization == organization && a.Enabled
+	})
+}
+
+// segments lists an organization's tenants by segment.
+func segments(p *postern.Platform, tenants []postern.Tenant, organization string) map[string][]string {
+	out := map[string][]string{}
+	for _, t := range tenants {
+		if _, s, ok := p.Region(t.Region); ok && t.Organization == organization {
+			out[s.ID] = append(out[s.ID], t.Name)
+		}
+	}
+	return out
+}
+
+// AppView is what an organization has of an app whose hosts organizations share.
+type AppView struct {
+	Conditions []postern.Condition
+	Endpoints  []postern.Endpoint // ready ones that reach it, if it is ready
+}
+
+// App judges an organization's private access to an app. The desired state may
+// be the organization's part of it.
+func App(p *postern.Platform, app postern.App, a postern.AppAccess, d Desired) AppView {
+	var v AppView
+	set := func(t postern.ConditionType, is bool, yes, no postern.Reason, since time.Time, message string) {
+		c := postern.Condition{Type: t, Status: postern.True, Reason: yes, Message: message, Since: since}
+		if !is {
+			c.Status, c.Reason = postern.False, no
+		}
+		v.Conditions = postern.SetCondition(v.Conditions, c)
+	}
+	if required, ok := p.App(app.Requires); ok {
+		is, since, message := requiredPrivate(p, required, a, d)
+		set(postern.RequiredAppPrivate, is, postern.ReasonRequiredPrivate, postern.ReasonRequiredPublic, since, message)
+	}
+	if app.SingleSegment {
+		is, since, message := singleSegment(p, a.Organization, d.Tenants)
+		set(postern.SingleSegment, is, postern.ReasonOneSegment, postern.ReasonSeveralSegments, since, message)
+	}
+	for _, e := range d.Endpoints {
+		g, ok := CompileGrant(p, e, d.Tenants, d.Accounts)
+		if ok && e.State == postern.EndpointReady && e.Organization == a.Organization && slices.Contains(appHosts(p, d, g.Organization, g.Region), app.Hosts[0]) {
+			v.Endpoints = append(v.Endpoints, e)
+		}
+	}
+	switch {
+	case len(v.Endpoints) > 0:
+		set(postern.Ready, true, postern.ReasonBytesPass, "", a.ChangedAt, "reached through "+endpointIDs(v.Endpoints))
+	case !a.Enabled:
+		set(postern.Ready, false, "", postern.ReasonNotEnabled, a.ChangedAt, "nobody asked for private access to it (`postern app enable "+app.ID+"`)")
+	case postern.FindCondition(v.Conditions, postern.SingleSegment).Status == postern.False:
+		set(postern.Ready, false, "", postern.ReasonNotReady, a.ChangedAt, "another condition is not True")
+	default:
+		set(postern.Ready, false, "", postern.ReasonNoEndpoint, a.ChangedAt, "no ready endpoint reaches a tenant where the app is; create one and claim it (`postern endpoint claim`)")
+	}
+	return v
+}
+
+func endpointIDs(es []postern.Endpoint) string {
+	ids := make([]string, len(es))
+	for i, e := range es {
+		ids[i] = e.ID
+	}
+	return strings.Join(ids, ", ")
+}
+
+// requiredPrivate tells whether the app that must be private first is so: for
+// an app that every tenant has, when a tenant's cutover is complete.
+func requiredPrivate(p *postern.Platform, required postern.App, a postern.AppAccess, d Desired) (is bool, since time.Time, message string) {
+	name := required.Title
+	if name == "" {
+		name = required.ID
+	}
+	if !required.PerTenant() {
+		if enabled(d.Apps, required.ID, a.Organization) {
+			return true, since, name + " is private"
+		}
+		return false, since, name + " must be private first (`postern app enable " + required.ID + "`)"
+	}
+	var private, public []string
+	for _, t := range d.Tenants {
+		if t.Organization != a.Organization {
+			continue
+		}
+		if c := Current(d.Cutovers, t.Name); c != nil && c.Phase == postern.CutoverComplete {
+			private = append(private, t.Name)
+			if since.IsZero() || c.EndedAt.Before(since) {
+				since = c.EndedAt
+			}
+		} else {
+			public = append(public, t.Name)
+		}
+	}
+	switch {
+	case len(private) > 0 && len(public) > 0:
+		return true, since, fmt.Sprintf("%s is private for tenant %s, and still public for %s", name, strings.Join(private, ", "), strings.Join(public, ", "))
+	case len(private) > 0:
+		return true, since, name + " is private for tenant " + strings.Join(private, ", ")
+	case len(public) == 0:
+		return false, since, "the organization has no tenant whose " + name + " app could be private first"
+	}
+	text := fmt.Sprintf("%s must be private first: no cutover is complete of tenant %s (`postern cutover start %s`)", name, strings.Join(public, ", "), public[0])
+	if a.Enabled {
+		text += "; what was private since goes on"
+	}
+	return false, since, text
+}
+
+// singleSegment tells whether all of an organization's tenants are in one
+// segment, and otherwise which are where.
+func singleSegment(p *postern.Platform, organization string, tenants []postern.Tenant) (is bool, since time.Time, message string) {
+	of := segments(p, tenants, organization)
+	for _, t := range tenants {
+		if t.Organization == organization && t.CreatedAt.After(since) {
+			since = t.CreatedAt
+		}
+	}
+	if len(of) <= 1 {
+		return true, since, "all tenants are in one segment"
+	}
+	var where []string
+	for _, s := range p.Segments {
+		if names := of[s.ID]; len(names) > 0 {
+			where = append(where, strings.Join(names, ", ")+" in "+s.ID)
+		}
+	}
+	return false, since, "the organization's tenants are in several segments: " + strings.Join(where, "; ")
+}
+
+// BreaksApps lists the apps that an organization reaches privately now and
+// would not if it had a tenant more.
+func BreaksApps(p *postern.Platform, d Desired, t postern.Tenant) (broken []postern.App) {
+	before, after := segments(p, d.Tenants, t.Organization), segments(p, append(slices.Clone(d.Tenants), t), t.Organization)
+	for _, app := range p.Apps {
+		if app.SingleSegment && enabled(d.Apps, app.ID, t.Organization) && len(before) <= 1 && len(after) > 1 {
+			broken = append(broken, app)
+		}
+	}
+	return broken
+}
