@@ -25,10 +25,11 @@ type appAnswer struct {
 	Region        string `json:"region"` // where the app runs: the tenant's home
 	VPCEndpointID string `json:"vpc_endpoint_id,omitempty"`
 	Organization  string `json:"organization,omitempty"`
-	Source        string `json:"source"` // the client
+	Source        string `json:"source"`         // the client
+	Data          string `json:"data,omitempty"` // of an app that organizations share: what is one organization's
 }
 
-// openApps runs the platform's app in every region, behind the middleware that
+// openApps runs the platform's apps in every region, behind the middleware that
 // a vendor's apps would use.
 func (s *Sandbox) openApps(ctx context.Context) error {
 	app, _ := s.platform.TenantApp()
@@ -44,28 +45,54 @@ func (s *Sandbox) openApps(ctx context.Context) error {
 		}
 		serving.Wait()
 	})
-	for region, at := range s.places.backends {
-		var lc net.ListenConfig
-		ln, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(at, s.httpsPort).String())
+	run := func(id, region string, at netip.Addr, cert tls.Certificate, h http.Handler) error {
+		server, err := s.openApp(ctx, &serving, at, cert, h)
 		if err != nil {
-			return fmt.Errorf("the app in %s: %w", region, err)
+			return fmt.Errorf("app %s in %s: %w", id, region, err)
 		}
-		server := &http.Server{
-			Handler:           backend.Handler(s.scim.handler(s.options.SCIMApp, s.appHandler(app.ID, region))),
-			ConnContext:       backend.ConnContext,
-			TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
-			ReadHeaderTimeout: 10 * time.Second,
-			ErrorLog:          slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelDebug),
-		}
-		trusted := &backend.Listener{Listener: ln, Trusted: trustedSources(at)}
-		serving.Go(func() {
-			if err := server.ServeTLS(trusted, "", ""); !errors.Is(err, http.ErrServerClosed) {
-				s.options.Logger.Error("an app ended", "region", region, "error", err)
-			}
-		})
 		servers = append(servers, server)
+		return nil
+	}
+	for region, at := range s.places.backends {
+		if err := run(app.ID, region, at, cert, s.scim.handler(s.options.SCIMApp, s.appHandler(app.ID, region))); err != nil {
+			return err
+		}
+	}
+	for _, shared := range sharedApps(s.platform) {
+		cert, err := s.authority.issue(shared.Hosts...)
+		if err != nil {
+			return fmt.Errorf("the certificate of app %s: %w", shared.ID, err)
+		}
+		for region, at := range s.places.shared[shared.ID] {
+			if err := run(shared.ID, region, at, cert, sharedAppHandler(shared.ID, region)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// openApp serves one app at an address.
+func (s *Sandbox) openApp(ctx context.Context, serving *sync.WaitGroup, at netip.Addr, cert tls.Certificate, h http.Handler) (*http.Server, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(at, s.httpsPort).String())
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{
+		Handler:           backend.Handler(h),
+		ConnContext:       backend.ConnContext,
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelDebug),
+	}
+	trusted := &backend.Listener{Listener: ln, Trusted: trustedSources(at)}
+	serving.Go(func() {
+		if err := server.ServeTLS(trusted, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			s.options.Logger.Error("an app ended", "address", ln.Addr(), "error", err)
+		}
+	})
+	return server, nil
 }
 
 // trustedSources are the addresses that the ingress connects to an app from.

@@ -3,9 +3,11 @@ package sandbox
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"strings"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/route53/types"
 
@@ -31,6 +33,34 @@ func (p person) createCNAME(ctx context.Context, v localaws.VPC, zone, name, val
 			ResourceRecordSet: &types.ResourceRecordSet{
 				Name: awssdk.String(name), Type: types.RRTypeCname, TTL: awssdk.Int64(1),
 				ResourceRecords: []types.ResourceRecord{{Value: awssdk.String(value)}},
+			},
+		}}},
+	})
+	return err
+}
+
+// createAlias makes a private hosted zone of a name in a network, with an alias
+// to an endpoint at its top, where a CNAME cannot be.
+func (p person) createAlias(ctx context.Context, v localaws.VPC, name, endpoint string) error {
+	out, err := p.ec2(v.Region).DescribeVpcEndpoints(ctx, &ec2.DescribeVpcEndpointsInput{VpcEndpointIds: []string{endpoint}})
+	if err != nil {
+		return err
+	}
+	if len(out.VpcEndpoints) != 1 || len(out.VpcEndpoints[0].DnsEntries) == 0 {
+		return fmt.Errorf("AWS tells no DNS name of %s", endpoint)
+	}
+	target := out.VpcEndpoints[0].DnsEntries[0]
+	id, err := p.privateZone(ctx, v, name)
+	if err != nil {
+		return err
+	}
+	_, err = p.route53().ChangeResourceRecordSets(ctx, &route53.ChangeResourceRecordSetsInput{
+		HostedZoneId: awssdk.String(id),
+		ChangeBatch: &types.ChangeBatch{Changes: []types.Change{{
+			Action: types.ChangeActionUpsert,
+			ResourceRecordSet: &types.ResourceRecordSet{
+				Name: awssdk.String(name), Type: types.RRTypeA,
+				AliasTarget: &types.AliasTarget{DNSName: target.DnsName, HostedZoneId: target.HostedZoneId},
 			},
 		}}},
 	})

@@ -56,7 +56,8 @@ const (
 	ingressHost  = 20 // node-a
 	ingressHostB = 21 // node-b
 	backendHost  = 30
-	nodeHost     = 5 // the load balancer
+	sharedHosts  = 40 // the first app that organizations share
+	nodeHost     = 5  // the load balancer
 	clientHost   = 10
 )
 
@@ -75,7 +76,8 @@ type places struct {
 	public   map[string]netip.Addr   // likewise
 	nodes    map[string]nodePlaces   // by node
 	scim     map[string]netip.Addr
-	backends map[string]netip.Addr // by region
+	backends map[string]netip.Addr            // by region
+	shared   map[string]map[string]netip.Addr // apps that organizations share, by app and region
 	outbound outboundPlaces
 }
 
@@ -89,6 +91,7 @@ func layOut(p *postern.Platform, seed string, g ground, port uint16) (places, er
 	out := places{
 		platform: &own, accounts: map[string]localaws.Account{}, networks: map[string]localaws.VPC{},
 		private: map[string]netip.Addr{}, public: map[string]netip.Addr{}, scim: map[string]netip.Addr{}, backends: map[string]netip.Addr{},
+		shared: map[string]map[string]netip.Addr{},
 	}
 	second := nodePlaces{private: map[string]netip.Addr{}, public: map[string]netip.Addr{}}
 	out.nodes = map[string]nodePlaces{nodeA: {private: out.private, public: out.public}, nodeB: second}
@@ -120,6 +123,14 @@ func layOut(p *postern.Platform, seed string, g ground, port uint16) (places, er
 				ID: r.Service().ID, Account: vendor.ID, Region: r.ID, LoadBalancers: []string{lb.ARN}, AcceptanceRequired: true,
 			})
 			r.Backends = map[string][]netip.AddrPort{app.ID: {netip.AddrPortFrom(out.backends[r.ID], port)}}
+			for n, a := range sharedApps(p) {
+				at := vpc.Host(r.AvailabilityZones[0], sharedHosts+uint8(n)) //nolint:gosec // a handful of apps
+				if out.shared[a.ID] == nil {
+					out.shared[a.ID] = map[string]netip.Addr{}
+				}
+				out.shared[a.ID][r.ID] = at
+				r.Backends[a.ID] = []netip.AddrPort{netip.AddrPortFrom(at, port)}
+			}
 			r.PublicIngress = []netip.Addr{public}
 			if own.Domains.SCIM != "" {
 				r.SCIMIngress = []netip.Addr{scim}

@@ -240,6 +240,9 @@ func (s *Sandbox) File() File {
 		}
 	}
 	f.Hosts["scim"] = scim // no tenant can have that name
+	for _, a := range sharedApps(s.platform) {
+		f.Hosts[a.ID] = a.Hosts
+	}
 	return f
 }
 

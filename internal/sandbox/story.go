@@ -59,6 +59,7 @@ var chapters = []chapter{
 	{"tenant-withdrawn", "the first endpoint loses one of its tenants: that one's open connection is cut, the other's is not", (*story).withdrawn},
 	{"private-dns", "the customer's CNAME resolves in its VPC and nowhere else", (*story).privateDNS},
 	{"path-probe", "a probe through the endpoint is refused and recorded; another's proves nothing", (*story).pathProbe},
+	{"request-too-early", "an app that organizations share is refused privately before a tenant is private, and public for all", (*story).requestTooEarly},
 	{"rehearsal", "rehearsal: the standard hostname goes through the endpoint in the VPC, the internet notices nothing", (*story).rehearsal},
 	{"still-public", "preflight names the public client that still comes, by its source, and holds the cutover", (*story).stillPublic},
 	{"cutover", "a node that was cut off holds it back until it is fenced; nobody private notices anything", (*story).cutover},
@@ -66,6 +67,8 @@ var chapters = []chapter{
 	{"scim-ingress", "on request, and not before, the identity provider reaches the private tenant by SCIM", (*story).scimIngress},
 	{"scim-only", "nothing but SCIM passes there, and no other door has opened", (*story).scimOnly},
 	{"scim-off", "from other networks, or turned off, it refuses and cuts what is open", (*story).scimOff},
+	{"request-app", "then it is reached by the same endpoint: one's own data, and nobody else's", (*story).requestApp},
+	{"request-limits", "a tenant in another segment is told what it breaks; that, and turning it off, cuts it", (*story).requestLimits},
 	{"rollback", "a person rolls back: the internet gets 200 again", (*story).rollback},
 	{"endpoint-deleted", "the first endpoint is deleted: state, condition and event follow, traffic stops", (*story).deleted},
 	{"turns-back", "in another rehearsal the endpoint dies: back by itself, the internet never notices", (*story).turnsBack},
@@ -132,6 +135,9 @@ func (st *story) cleanSlate(ctx context.Context) error {
 	if err := st.withdrawConnections(ctx, &removed); err != nil {
 		return err
 	}
+	if err := st.admin.DeleteTenant(ctx, farTenant); err != nil && !client.HasCode(err, "not_found") {
+		return err
+	}
 	err := until(ctx, func() error {
 		accounts, err := st.admin.Accounts(ctx, "")
 		if err != nil {
@@ -191,6 +197,9 @@ func takeBack(ctx context.Context, p person, c customer, removed *int) error {
 				return err
 			}
 		}
+	}
+	if err := takeBackApps(ctx, p, removed); err != nil {
+		return err
 	}
 	zones, err := p.deleteZones(ctx)
 	*removed += zones
