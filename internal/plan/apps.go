@@ -91,7 +91,7 @@ func App(p *postern.Platform, app postern.App, a postern.AppAccess, d Desired) A
 		v.Conditions = postern.SetCondition(v.Conditions, c)
 	}
 	if required, ok := p.App(app.Requires); ok {
-		is, since, message := requiredPrivate(p, required, a, d)
+		is, since, message := requiredPrivate(required, a, d)
 		set(postern.RequiredAppPrivate, is, postern.ReasonRequiredPrivate, postern.ReasonRequiredPublic, since, message)
 	}
 	if app.SingleSegment {
@@ -127,7 +127,7 @@ func endpointIDs(es []postern.Endpoint) string {
 
 // requiredPrivate tells whether the app that must be private first is so: for
 // an app that every tenant has, when a tenant's cutover is complete.
-func requiredPrivate(p *postern.Platform, required postern.App, a postern.AppAccess, d Desired) (is bool, since time.Time, message string) {
+func requiredPrivate(required postern.App, a postern.AppAccess, d Desired) (is bool, since time.Time, message string) {
 	name := required.Title
 	if name == "" {
 		name = required.ID

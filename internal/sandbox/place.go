@@ -124,7 +124,7 @@ func layOut(p *postern.Platform, seed string, g ground, port uint16) (places, er
 			})
 			r.Backends = map[string][]netip.AddrPort{app.ID: {netip.AddrPortFrom(out.backends[r.ID], port)}}
 			for n, a := range sharedApps(p) {
-				at := vpc.Host(r.AvailabilityZones[0], sharedHosts+uint8(n)) //nolint:gosec // a handful of apps
+				at := vpc.Host(r.AvailabilityZones[0], sharedHosts+uint8(n))
 				if out.shared[a.ID] == nil {
 					out.shared[a.ID] = map[string]netip.Addr{}
 				}

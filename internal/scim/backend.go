@@ -117,13 +117,16 @@ func cleanse(r *http.Response) error {
 		r.Header.Del(name)
 	}
 	for _, name := range []string{"Location", "Content-Location"} {
-		if u, err := url.Parse(r.Header.Get(name)); err == nil && u.Host == x.session.route.Upstream {
+		if u, err := url.Parse(r.Header.Get(name)); err == nil && u.Hostname() == x.session.route.Upstream {
 			u.Scheme, u.Host = "https", x.host
 			r.Header.Set(name, u.String())
 		}
 	}
 	return nil
 }
+
+// statusClientGone stands in the log for an answer that nobody was there to take.
+const statusClientGone = 499
 
 // failed answers where the backend did not, or where the client broke the rules
 // in its body.
@@ -133,6 +136,9 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &tooLarge):
 		x.denial = postern.DenyTooLarge
+	case errors.Is(r.Context().Err(), context.Canceled): // the client is gone
+		x.status = statusClientGone
+		return
 	case errors.Is(err, errNotHTTP):
 		x.denial, x.counted = postern.DenyBadRequest, true
 	default:

@@ -53,7 +53,7 @@ type Config struct {
 // Limits bound what clients may take. A zero value means the default.
 type Limits struct {
 	MaxBody           int64         // bytes of one request's body; default 1 MiB
-	HelloTimeout      time.Duration // from accepting a connection to the end of its TLS handshake; default 10 s
+	HelloTimeout      time.Duration // from accepting a connection to the end of its TLS handshake, and again for the head of a request; default 10 s
 	RequestTimeout    time.Duration // from the head of a request to the end of its answer; default 60 s
 	IdleTimeout       time.Duration // between two requests; default 75 s
 	DialTimeout       time.Duration // connecting to one backend, with TLS; default 5 s

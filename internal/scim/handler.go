@@ -44,6 +44,10 @@ func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 // judge decides on a request as net/http understood it. For HTTP/1.1 much of
 // it was demanded of the bytes before; here HTTP/2 is held to the same.
 func (d *Door) judge(s *session, r *http.Request) (deny postern.Denial, wait time.Duration) {
+	now := time.Now()
+	if wait = d.clients.take(s.share, now); wait > 0 { // whatever it asks for
+		return postern.DenyRate, wait
+	}
 	path, query, _ := strings.Cut(r.RequestURI, "?")
 	switch {
 	case !s.stillAdmitted():
@@ -61,11 +65,7 @@ func (d *Door) judge(s *session, r *http.Request) (deny postern.Denial, wait tim
 	case r.ContentLength > d.limits.MaxBody:
 		return postern.DenyTooLarge, 0
 	}
-	now := time.Now()
-	if wait = d.clients.take(s.share, now); wait == 0 {
-		wait = d.tenants.take(s.name, now)
-	}
-	if wait > 0 {
+	if wait = d.tenants.take(s.name, now); wait > 0 {
 		return postern.DenyRate, wait
 	}
 	return "", 0

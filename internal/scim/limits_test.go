@@ -2,6 +2,7 @@ package scim_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -40,6 +41,57 @@ func TestRates(t *testing.T) {
 	}
 	if n := w.denials()[postern.DenyRate]; n != 1 {
 		t.Errorf("counted %d times", n)
+	}
+	// Whatever is asked for counts, and who goes on does not fill the log.
+	for range 50 {
+		if resp, _ := w.do(c, "GET", "/admin", nil); resp.StatusCode != 429 && resp.StatusCode != 404 {
+			t.Fatal(resp.Status)
+		}
+	}
+	if n := w.denials()[postern.DenyRate]; n < 40 {
+		t.Errorf("only %d of 50 were over the rate", n)
+	}
+	if n := strings.Count(w.log.String(), "rate_limited"); n > 10 {
+		t.Errorf("%d lines in the log", n)
+	}
+}
+
+// A client that goes away is no failure of the backend.
+func TestClientThatGoesAway(t *testing.T) {
+	t.Parallel()
+	for name, protocol := range map[string]string{"HTTP/1.1": "http/1.1", "HTTP/2.0": "h2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, nil)
+			begun, ended := make(chan struct{}), make(chan struct{})
+			w.app.mu.Lock()
+			w.app.serve = func(_ http.ResponseWriter, r *http.Request) {
+				close(begun)
+				<-r.Context().Done()
+				close(ended)
+			}
+			w.app.mu.Unlock()
+			ctx, cancel := context.WithCancel(t.Context())
+			r, err := http.NewRequestWithContext(ctx, "GET", "https://"+host+"/scim/v2/Users", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if resp, err := w.client(protocol == "h2").Do(r); err == nil {
+					_ = resp.Body.Close()
+				}
+			}()
+			<-begun
+			cancel()
+			<-done
+			<-ended // the backend is not kept busy for nobody
+			until(t, "the request is logged", func() bool { return strings.Contains(w.log.String(), `"status":499`) })
+			if n := w.denials()[postern.DenyBackendDown]; n != 0 {
+				t.Errorf("counted %d times against the backend", n)
+			}
+		})
 	}
 }
 

@@ -47,6 +47,7 @@ type session struct {
 	admitted atomic.Bool
 	silent   atomic.Bool // an alert of our own was sent: TLS must add none
 	lingers  atomic.Bool
+	told     atomic.Int64 // when a request over the rate was logged last, in seconds since 1970
 	closing  sync.Once
 }
 
@@ -234,11 +235,21 @@ func (d *Door) refused(s *session, deny postern.Denial, cause error, more ...slo
 	d.report.add(sighting{source: s.client.Addr(), host: s.name, organization: s.route.Organization, denial: deny}, time.Now())
 	d.metrics.requests.WithLabelValues(resultRefused).Inc()
 	d.metrics.denials.WithLabelValues(string(deny)).Inc()
+	if deny == postern.DenyRate && !s.tellsRate(time.Now()) {
+		return
+	}
 	attrs := append(s.attrs(), slog.String("reason", string(deny)))
 	if cause != nil {
 		attrs = append(attrs, slog.String("cause", cause.Error()))
 	}
 	d.config.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request refused", append(attrs, more...)...)
+}
+
+// tellsRate tells whether a request over the rate is logged: one a second of each
+// connection, or whoever sends too many would fill the log with them.
+func (s *session) tellsRate(now time.Time) bool {
+	last := s.told.Load()
+	return now.Unix() > last && s.told.CompareAndSwap(last, now.Unix())
 }
 
 // attrs are what every record of the access log tells.

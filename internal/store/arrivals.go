@@ -16,6 +16,7 @@ import (
 const (
 	maxAdmittedPrivate = 20_000 // those that were not seen for longest go
 	maxAdmittedPublic  = 15_000
+	maxAdmittedSCIM    = 5_000
 	// maxAdmittedOutbound bounds each listener of an egress: a row for each
 	// workload and hostname.
 	maxAdmittedOutbound = 10_000
@@ -285,6 +286,7 @@ func (w *arrivals) trim() error {
 		{`reason = '' AND listener = ?`, postern.ListenerPublic, w.rows[kind{listener: postern.ListenerPublic}] - maxAdmittedPublic},
 		{`reason = '' AND listener = ?`, postern.ListenerConnect, w.rows[kind{listener: postern.ListenerConnect}] - maxAdmittedOutbound},
 		{`reason = '' AND listener = ?`, postern.ListenerTransparent, w.rows[kind{listener: postern.ListenerTransparent}] - maxAdmittedOutbound},
+		{`reason = '' AND listener = ?`, postern.ListenerSCIM, w.rows[kind{listener: postern.ListenerSCIM}] - maxAdmittedSCIM},
 		{chosen + ` AND organization <> ?`, "", refused - maxRefused},
 		{chosen + ` AND organization = ?`, "", w.rows[kind{refused: true}] - maxRefusedNobody},
 	} {

@@ -158,6 +158,7 @@ func TestArrivalsAreCut(t *testing.T) {
 		{"admitted publicly", "public", "", "globex", 1, 15_000},
 		{"workloads by a proxy", "connect", "", "globex", 1, 10_000},
 		{"workloads by a tenant's listener", "transparent", "", "globex", 1, 10_000},
+		{"admitted by SCIM", "scim", "", "globex", 1, 5_000},
 		{"organizations' refusals", "private", "not_authorized", "globex", 10, 15_000},
 		{"nobody's refusals", "public", "unknown_host", "", 1, 2000},
 	} {

@@ -209,7 +209,7 @@ func projectFences() []Fence {
 			Why:   "a node serves what it last knew with the control plane gone, and cannot reach past its routes",
 		},
 		{
-			From:  owns("internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish", "internal/certcheck", "internal/hostproof"),
+			From:  owns("internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish", "internal/acme", "internal/certcheck", "internal/hostproof"),
 			Never: owns("internal/store", "internal/plan", "internal/api", "internal/aws", "internal/control", "internal/localaws", "internal/cli"),
 			Why:   "what a node runs, or a customer's resolver asks, has no way to the state or the cloud",
 		},
@@ -247,7 +247,7 @@ func projectFences() []Fence {
 			From: append(owns(
 				"client", "backend", "internal/cli", "internal/api", "internal/store", "internal/plan", "internal/control",
 				"internal/aws", "internal/localaws", "internal/platformfile", "internal/strictyaml",
-				"internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish", "internal/hostproof",
+				"internal/nodelink", "internal/nameserver", "internal/isolation", "internal/dnspublish", "internal/acme", "internal/hostproof",
 			), dataPlane...),
 			Never: owns("internal/serve", "internal/sandbox"),
 			Why:   "only the processes' entrances see everything",
