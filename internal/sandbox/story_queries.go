@@ -291,7 +291,7 @@ func (st *story) tokenRevoked(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer open.Close() //nolint:errcheck // it should be cut by then
+	defer open.Close()
 	if err := st.example.api.DeleteWorkloadToken(ctx, made.ID); err != nil {
 		return err
 	}
