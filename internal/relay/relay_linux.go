@@ -8,7 +8,7 @@ import (
 
 const (
 	// turn bounds the bytes that one direction moves before others get theirs.
-	turn = 4 << 20
+	turn = 1 << 20
 	// stopSplice is the size of a move below which splice(2) pays no more; it
 	// begins to at bulkRead.
 	stopSplice = 8 << 10
