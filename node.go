@@ -3,6 +3,7 @@ package postern
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -181,6 +182,9 @@ func Listeners() []string {
 	return []string{ListenerPrivate, ListenerPublic, ListenerSCIM, ListenerConnect, ListenerTransparent}
 }
 
+// ja4 is the form of FoxIO's fingerprint of TLS over TCP.
+var ja4 = regexp.MustCompile(`^t[0-9s][0-9][di]\d{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}$`)
+
 func (a ArrivalCount) check(at string, es *Errors) {
 	es.Add(CheckRegionName(at+".region", a.Region))
 	if !slices.Contains(Listeners(), a.Listener) {
@@ -199,6 +203,9 @@ func (a ArrivalCount) check(at string, es *Errors) {
 	}
 	if a.Organization != "" {
 		es.Add(CheckLabel(at+".organization", a.Organization))
+	}
+	if a.JA4 != "" && !ja4.MatchString(a.JA4) {
+		es.Add(Invalid(at+".ja4", strconv.Itoa(len(a.JA4))+" bytes", "not a JA4 fingerprint", "leave it out"))
 	}
 	if a.Denial != "" && !slices.Contains(Denials(), a.Denial) {
 		es.Add(Invalid(at+".reason", string(a.Denial), "no such denial", "see docs/denials.md"))

@@ -60,7 +60,7 @@ func TestNodeReportValidate(t *testing.T) {
 	at := time.Unix(1_000_000, 0)
 	full := postern.ArrivalCount{
 		Region: "us-east-1", Listener: "public", Source: "192.0.2.1", ServerName: "a.example.com", Denial: postern.DenyNotPublic,
-		Organization: "globex", Count: 1, FirstSeen: at, LastSeen: at,
+		Organization: "globex", Count: 1, FirstSeen: at, LastSeen: at, JA4: "t13d1516h2_8daaf6152771_e5627efa2ab1",
 	}
 	least := postern.ArrivalCount{Region: "us-east-1", Listener: "private", Count: 1, FirstSeen: at, LastSeen: at}
 	report := func(change func(*postern.NodeReport)) postern.NodeReport {
@@ -81,6 +81,7 @@ func TestNodeReportValidate(t *testing.T) {
 		"arrivals[0].source: not an IP":       func(r *postern.NodeReport) { r.Arrivals[0].Source = "localhost" },
 		"arrivals[0].server_name: longer":     func(r *postern.NodeReport) { r.Arrivals[0].ServerName = strings.Repeat("a", 256) },
 		"arrivals[0].organization: not":       func(r *postern.NodeReport) { r.Arrivals[0].Organization = "*" },
+		"arrivals[0].ja4: not a JA4":          func(r *postern.NodeReport) { r.Arrivals[0].JA4 = "firefox" },
 		"arrivals[0].reason: no such":         func(r *postern.NodeReport) { r.Arrivals[0].Denial = "bad_mood" },
 		"arrivals[1].count: counts nothing":   func(r *postern.NodeReport) { r.Arrivals[1].Count, r.Arrivals[1].Denial = 0, postern.DenyNotTLS },
 		"arrivals[1].count: counts nothing (": func(r *postern.NodeReport) { r.Arrivals[1].Count = -5 },

@@ -114,4 +114,5 @@ type ArrivalCount struct {
 	Count        int64  // that were opened or refused; 0: one that was opened before is still there
 	FirstSeen    time.Time
 	LastSeen     time.Time
+	JA4          string // fingerprint of one of the clients' TLS: a hint, never an identity; "": not known
 }

@@ -73,6 +73,7 @@ type Arrival struct {
 	Count         int64     `json:"count" minimum:"0" doc:"Connections that were opened or refused; 0: one that was opened before is still there"`
 	FirstSeen     time.Time `json:"first_seen"`
 	LastSeen      time.Time `json:"last_seen"`
+	JA4           string    `json:"ja4,omitempty" doc:"Fingerprint of one of the clients' TLS, a hint"`
 }
 
 // BackendReport is what a node found when it asked its backends for another

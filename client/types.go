@@ -172,6 +172,7 @@ type Denial struct {
 	Count         int64     `json:"count"`
 	FirstSeen     time.Time `json:"first_seen"`
 	LastSeen      time.Time `json:"last_seen"`
+	JA4           string    `json:"ja4,omitempty" doc:"FoxIO's JA4 of one of the clients' TLS: which program it may be, never who"`
 }
 
 // Event is one line of the append-only record.

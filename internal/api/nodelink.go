@@ -144,7 +144,7 @@ func (s *Server) reportNode(ctx context.Context, id postern.Identity, in *struct
 	for _, a := range in.Body.Arrivals {
 		r.Arrivals = append(r.Arrivals, postern.ArrivalCount{
 			Region: a.Region, Listener: a.Listener, EndpointID: a.VPCEndpointID, Source: a.Source, ServerName: a.ServerName,
-			Denial: postern.Denial(a.Reason), Organization: a.Organization, Count: a.Count, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen,
+			Denial: postern.Denial(a.Reason), Organization: a.Organization, Count: a.Count, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen, JA4: a.JA4,
 		})
 	}
 	if err := itself(id, r.Node); err != nil {

@@ -71,7 +71,7 @@ func (s *Server) listDenials(ctx context.Context, id postern.Identity, in *denia
 		for _, a := range rows {
 			out.Body.Items = append(out.Body.Items, client.Denial{
 				Listener: a.Listener, Region: a.Region, VPCEndpointID: a.EndpointID, Source: a.Source, ServerName: a.ServerName,
-				Reason: string(a.Denial), Count: a.Count, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen,
+				Reason: string(a.Denial), Count: a.Count, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen, JA4: a.JA4,
 			})
 		}
 		return err

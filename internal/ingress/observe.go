@@ -17,7 +17,7 @@ func (in *Ingress) Refused(a *relay.Arrival, v relay.Verdict) {
 	if v.Organization == "" {
 		v.Organization = in.owner(a.Proxy.VPCEndpointID)
 	}
-	in.seen.Add(keyOf(a, v.Organization, v.Deny), a.At)
+	in.sight(keyOf(a, v.Organization, v.Deny), a)
 	m := in.metrics.of(a)
 	m.refused.Inc()
 	m.denials[v.Deny].Inc()

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/clienthello"
 	"github.com/postern-net/postern/internal/relay"
 	"github.com/postern-net/postern/internal/sighting"
 )
@@ -28,9 +29,18 @@ func keyOf(a *relay.Arrival, organization string, d postern.Denial) sighting.Key
 // that they stay: a cutover goes by who is there.
 func (in *Ingress) sightOpened(a *relay.Arrival, organization string) {
 	k := keyOf(a, organization, "")
-	in.seen.Add(k, a.At)
+	in.sight(k, a)
 	if a.Listener == Public {
 		in.seen.Opened(k)
+	}
+}
+
+// sight counts an arrival. Of the first of its kind in a report it is noted
+// which program that was: that is done once per sighting, of which there are
+// so many at most, and not for each connection.
+func (in *Ingress) sight(k sighting.Key, a *relay.Arrival) {
+	if in.seen.Add(k, a.At) && len(a.HelloBytes) > 0 {
+		in.seen.Hint(k, clienthello.JA4(a.HelloBytes))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/clienthello"
 	"github.com/postern-net/postern/internal/ingress"
 	"github.com/postern-net/postern/internal/relay"
 )
@@ -29,7 +30,9 @@ func TestReport(t *testing.T) {
 	t.Parallel()
 	in := newIngress(t, relay.New(relay.Config{}))
 	admitted := relay.Verdict{Organization: "example-corp"}
-	in.Opened(at(private(exampleID, example), noon.Add(2*time.Second)), admitted)
+	first := at(private(exampleID, example), noon.Add(2*time.Second))
+	first.HelloBytes = hello(t, example)
+	in.Opened(first, admitted)
 	in.Opened(at(private(exampleID, example), noon), admitted)
 	in.Opened(at(private(exampleID, example), noon.Add(time.Second)), admitted)
 	in.Refused(at(private(globexID, example), noon), relay.Verdict{Deny: postern.DenyNotAuthorized, Organization: "globex"})
@@ -37,7 +40,7 @@ func TestReport(t *testing.T) {
 	in.Probed(at(private("", ""), noon))
 
 	want := ingress.Report{Probes: 1, Sightings: []ingress.Sighting{
-		{Listener: "private", VPCEndpointID: exampleID, Host: example, Organization: "example-corp", Count: 3, First: noon, Last: noon.Add(2 * time.Second)},
+		{Listener: "private", VPCEndpointID: exampleID, Host: example, Organization: "example-corp", Count: 3, First: noon, Last: noon.Add(2 * time.Second), JA4: clienthello.JA4(first.HelloBytes)},
 		{Listener: "private", VPCEndpointID: globexID, Host: example, Organization: "globex", Denial: postern.DenyNotAuthorized, Count: 1, First: noon, Last: noon},
 		{Listener: "public", Source: peer.Addr(), Host: example, Organization: "example-corp", Denial: postern.DenyNotPublic, Count: 1, First: noon, Last: noon},
 	}}

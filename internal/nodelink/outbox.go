@@ -52,7 +52,7 @@ func (o *outbox) add(as []postern.ArrivalCount) {
 	for _, a := range as {
 		k := arrivalKey{a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization}
 		if _, ok := o.pending[k]; !ok && (len(o.pending) >= maxPending || k.nobodys() && o.nobodys >= maxPendingNobody) {
-			a.EndpointID, a.Source, a.ServerName = "", "", ""
+			a.EndpointID, a.Source, a.ServerName, a.JA4 = "", "", "", ""
 			k = arrivalKey{region: a.Region, listener: a.Listener, denial: a.Denial, organization: a.Organization} // there are few of these
 		}
 		before, ok := o.pending[k]
@@ -66,6 +66,9 @@ func (o *outbox) add(as []postern.ArrivalCount) {
 			}
 			if before.LastSeen.After(a.LastSeen) {
 				a.LastSeen = before.LastSeen
+			}
+			if a.JA4 == "" {
+				a.JA4 = before.JA4
 			}
 		}
 		o.pending[k] = a
@@ -92,7 +95,7 @@ func (o *outbox) next(now time.Time, revision int64, force bool) *client.NodeRep
 		}
 		o.sending.Arrivals = append(o.sending.Arrivals, client.Arrival{
 			Region: a.Region, Listener: a.Listener, VPCEndpointID: a.EndpointID, Source: a.Source, ServerName: a.ServerName,
-			Reason: string(a.Denial), Organization: a.Organization, Count: a.Count, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen,
+			Reason: string(a.Denial), Organization: a.Organization, Count: a.Count, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen, JA4: a.JA4,
 		})
 	}
 	return o.sending

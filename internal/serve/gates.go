@@ -86,7 +86,7 @@ func arrivals(region string, r sighting.Report) []postern.ArrivalCount {
 	for _, s := range r.Sightings {
 		a := postern.ArrivalCount{
 			Region: region, Listener: s.Listener, EndpointID: s.VPCEndpointID, ServerName: s.Host, Denial: s.Denial,
-			Organization: s.Organization, Count: s.Count, FirstSeen: s.First, LastSeen: s.Last,
+			Organization: s.Organization, Count: s.Count, FirstSeen: s.First, LastSeen: s.Last, JA4: s.JA4,
 		}
 		if s.Source.IsValid() {
 			a.Source = s.Source.String()

@@ -41,6 +41,7 @@ type Sighting struct {
 	Count         int64          `json:"count"`            // that were opened; 0: one of before is still open
 	First         time.Time      `json:"first_seen"`
 	Last          time.Time      `json:"last_seen"`
+	JA4           string         `json:"ja4,omitempty"` // of the first one's TLS: a hint, never an identity
 }
 
 // Report is evidence: who arrived where, and who was refused.
@@ -66,6 +67,7 @@ type Key struct {
 type tally struct {
 	count       int64
 	first, last time.Time
+	ja4         string
 }
 
 // Tally counts sightings. Make one with [New]. Its methods may be called from
@@ -133,8 +135,9 @@ func (r *Tally) touch(k Key, now time.Time) {
 	}
 }
 
-// Add counts an arrival of a time.
-func (r *Tally) Add(k Key, at time.Time) {
+// Add counts an arrival of a time. It tells whether it is the first of its kind
+// in this report, which Hint may then say more of.
+func (r *Tally) Add(k Key, at time.Time) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t, ok := r.seen[k]
@@ -144,6 +147,8 @@ func (r *Tally) Add(k Key, at time.Time) {
 		// makes an organization.
 		k = Key{Listener: k.Listener, Organization: k.Organization, Denial: k.Denial}
 		t, ok = r.seen[k]
+	} else {
+		first = !ok
 	}
 	if !ok {
 		t = &tally{first: at, last: at}
@@ -161,6 +166,16 @@ func (r *Tally) Add(k Key, at time.Time) {
 	}
 	if at.After(t.last) {
 		t.last = at
+	}
+	return first
+}
+
+// Hint notes the fingerprint of an arrival that was added.
+func (r *Tally) Hint(k Key, ja4 string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t, ok := r.seen[k]; ok {
+		t.ja4 = ja4
 	}
 }
 
@@ -186,7 +201,7 @@ func (r *Tally) Snapshot(forget bool) Report {
 	for k, t := range r.seen {
 		out.Sightings = append(out.Sightings, Sighting{
 			Listener: k.Listener, VPCEndpointID: k.VPCEndpointID, Source: k.Source, Host: k.Host, Organization: k.Organization,
-			Denial: k.Denial, Count: t.count, First: t.first, Last: t.last,
+			Denial: k.Denial, Count: t.count, First: t.first, Last: t.last, JA4: t.ja4,
 		})
 	}
 	slices.SortFunc(out.Sightings, func(a, b Sighting) int {

@@ -34,7 +34,7 @@ const (
 
 const (
 	arrivalKey     = `region, listener, endpoint, source, server_name, reason, organization`
-	arrivalColumns = arrivalKey + `, count, first_seen, last_seen`
+	arrivalColumns = arrivalKey + `, count, first_seen, last_seen, ja4`
 	// chosen are the refusals that fold changes; of the others there are few,
 	// so they are in no bound.
 	chosen = `reason <> '' AND (source <> '' OR server_name <> '' OR organization = '' AND endpoint <> '')`
@@ -84,7 +84,7 @@ func (k kind) bound() int {
 
 // fold leaves out what a client can choose freely.
 func fold(a postern.ArrivalCount) postern.ArrivalCount {
-	a.Source, a.ServerName = "", ""
+	a.Source, a.ServerName, a.JA4 = "", "", ""
 	if a.Organization == "" {
 		a.EndpointID = ""
 	}
@@ -147,11 +147,12 @@ func (t *Tx) AddArrivals(as []postern.ArrivalCount) (err error) {
 }
 
 func (w *arrivals) prepare() (err error) {
-	if w.update, err = w.tx.prepare(`UPDATE arrivals SET count = count + ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?)
+	if w.update, err = w.tx.prepare(`UPDATE arrivals SET count = count + ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?),
+		ja4 = CASE WHEN ? = '' THEN ja4 ELSE ? END
 		WHERE region = ? AND listener = ? AND endpoint = ? AND source = ? AND server_name = ? AND reason = ? AND organization = ?`); err != nil {
 		return err
 	}
-	w.insert, err = w.tx.prepare(`INSERT INTO arrivals (` + arrivalColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	w.insert, err = w.tx.prepare(`INSERT INTO arrivals (` + arrivalColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	return err
 }
 
@@ -185,7 +186,7 @@ func (w *arrivals) add(a postern.ArrivalCount) error {
 		}
 	}
 	f, k := fold(a), kindOf(a)
-	if k.refused && f != a {
+	if k.refused && idOf(f) != idOf(a) {
 		full, err := w.full(k)
 		if err != nil {
 			return err
@@ -232,7 +233,7 @@ func (w *arrivals) write(a postern.ArrivalCount) error {
 
 // addTo adds to the row that is there; false: there is none.
 func (w *arrivals) addTo(a postern.ArrivalCount) (bool, error) {
-	res, err := w.update.ExecContext(w.tx.ctx, a.Count, micros(a.FirstSeen), micros(a.LastSeen),
+	res, err := w.update.ExecContext(w.tx.ctx, a.Count, micros(a.FirstSeen), micros(a.LastSeen), a.JA4, a.JA4,
 		a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization)
 	if err != nil {
 		return false, fmt.Errorf("write: %w", err)
@@ -243,7 +244,7 @@ func (w *arrivals) addTo(a postern.ArrivalCount) (bool, error) {
 
 func (w *arrivals) create(a postern.ArrivalCount) error {
 	_, err := w.insert.ExecContext(w.tx.ctx, a.Region, a.Listener, a.EndpointID, a.Source, a.ServerName, a.Denial, a.Organization,
-		a.Count, micros(a.FirstSeen), micros(a.LastSeen))
+		a.Count, micros(a.FirstSeen), micros(a.LastSeen), a.JA4)
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
@@ -304,7 +305,7 @@ func (w *arrivals) trim() error {
 
 func scanArrival(r row) (a postern.ArrivalCount, err error) {
 	var first, last int64
-	err = r.Scan(&a.Region, &a.Listener, &a.EndpointID, &a.Source, &a.ServerName, &a.Denial, &a.Organization, &a.Count, &first, &last)
+	err = r.Scan(&a.Region, &a.Listener, &a.EndpointID, &a.Source, &a.ServerName, &a.Denial, &a.Organization, &a.Count, &first, &last, &a.JA4)
 	a.FirstSeen, a.LastSeen = timeOf(first), timeOf(last)
 	return a, err
 }

@@ -46,7 +46,7 @@ func (r reports) fill(t testing.TB, n int, listener, endpoint, reason, organizat
 	t.Helper()
 	if _, err := r.db.ExecContext(t.Context(), `INSERT INTO arrivals
 		WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-		SELECT 'us-east-1', ?, ?, '198.51.100.' || i, i || '.example', ?, ?, 1, ?, ? + i FROM n`,
+		SELECT 'us-east-1', ?, ?, '198.51.100.' || i, i || '.example', ?, ?, 1, ?, ? + i, '' FROM n`,
 		n-1, listener, endpoint, reason, organization, at.UnixMicro(), at.UnixMicro()); err != nil {
 		t.Fatal(err)
 	}
@@ -219,5 +219,28 @@ func BenchmarkFlood(b *testing.B) {
 		r.add(b, postern.MaxReportArrivals, postern.ArrivalCount{
 			Listener: "public", Source: fmt.Sprint(i), Denial: postern.DenyUnknownHost, FirstSeen: noon, LastSeen: noon.Add(time.Second),
 		})
+	}
+}
+
+// The fingerprint that was told last stays, and makes no row of its own.
+func TestFingerprintOfARefusal(t *testing.T) {
+	t.Parallel()
+	r := openReports(t)
+	a := postern.ArrivalCount{
+		Region: "us-east-1", Listener: postern.ListenerPublic, ServerName: "a.example", Source: "198.51.100.7", Denial: postern.DenyUnknownHost,
+		Count: 1, FirstSeen: time.Now(), LastSeen: time.Now(),
+	}
+	for _, ja4 := range []string{"", "t13d1516h2_8daaf6152771_e5627efa2ab1", "t13d1516h2_8daaf6152771_02713d6af862", ""} {
+		a.JA4 = ja4
+		r.add(t, 1, a)
+	}
+	if err := r.View(t.Context(), func(tx *store.Tx) error {
+		rows, err := tx.ListDenials("", time.Time{}, 10)
+		if len(rows) != 1 || rows[0].Count != 4 || rows[0].JA4 != "t13d1516h2_8daaf6152771_02713d6af862" {
+			t.Errorf("stored %+v", rows)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
