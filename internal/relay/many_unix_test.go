@@ -91,6 +91,12 @@ func TestManyIdle(t *testing.T) {
 		if n := runtime.NumGoroutine() - before; kind == relay.KindEpoll && n > 10 {
 			t.Errorf("%d goroutines for %d connections", n, conns)
 		}
+		// All are judged again, in the time that a revocation may take.
+		began := time.Now()
+		p.Recheck()
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("judging %d connections again took %v", conns, d)
+		}
 		for i, c := range clients {
 			must(t, c.SetDeadline(time.Now().Add(patience)))
 			must(t, servers[i].SetDeadline(time.Now().Add(patience)))
