@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/sighting"
 )
 
 // Certificates are what a door shows to clients.
@@ -82,7 +83,7 @@ type Door struct {
 	proxy   http.Handler
 	queue   *queue
 	metrics *metrics
-	report  report
+	seen    *sighting.Tally
 	clients *limiter[netip.Prefix]
 	tenants *limiter[string]
 
@@ -115,7 +116,7 @@ func New(c Config) (*Door, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Door{
-		config: c, limits: c.Limits.withDefaults(), metrics: m, queue: newQueue(),
+		config: c, limits: c.Limits.withDefaults(), metrics: m, queue: newQueue(), seen: sighting.New(),
 		listeners: map[net.Listener]bool{}, sessions: map[*session]bool{}, shares: map[netip.Prefix]int{},
 	}
 	d.clients, d.tenants = newLimiter[netip.Prefix](d.limits.RequestsPerSecond), newLimiter[string](4*d.limits.RequestsPerSecond)
@@ -202,7 +203,7 @@ func (d *Door) open() []*session {
 }
 
 // Drain returns what arrived since it was called last.
-func (d *Door) Drain() []postern.ArrivalCount { return d.report.drain(d.config.Region) }
+func (d *Door) Drain() sighting.Report { return d.seen.Snapshot(true) }
 
 // Serve accepts connections until [Door.Shutdown], and then returns nil, or
 // until the listener fails for good. It may be called for several listeners.

@@ -82,8 +82,8 @@ func TestForwards(t *testing.T) {
 			if n := w.app.connections(); n != 1 {
 				t.Errorf("%d connections to the backend for one of the client", n)
 			}
-			for _, a := range w.door.Drain() {
-				if a.Denial != "" || a.Listener != postern.ListenerSCIM || a.ServerName != host || a.Organization != "example-corp" || a.Source != "127.0.0.1" || a.Region != region {
+			for _, a := range w.door.Drain().Sightings {
+				if a.Denial != "" || a.Listener != postern.ListenerSCIM || a.Host != host || a.Organization != "example-corp" || a.Source.String() != "127.0.0.1" {
 					t.Errorf("counted as %+v", a)
 				}
 			}

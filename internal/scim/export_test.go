@@ -31,20 +31,6 @@ func (l Limiter) Len() int { return len(l.buckets) }
 // MaxBuckets bounds Len.
 const MaxBuckets = maxBuckets
 
-// Report is a report.
-type Report struct{ report }
-
-// Add counts a sighting.
-func (r *Report) Add(source netip.Addr, host, organization string, d postern.Denial, at time.Time) {
-	r.add(sighting{source, host, organization, d}, at)
-}
-
-// Drain empties it.
-func (r *Report) Drain() []postern.ArrivalCount { return r.drain("us-east-1") }
-
-// MaxSightings bounds a report.
-const MaxSightings = maxSightings
-
 // Look looks at the files at once.
 func (f *Files) Look() {
 	f.mu.Lock()

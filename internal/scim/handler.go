@@ -167,7 +167,7 @@ func (d *Door) done(s *session, r *http.Request, x *exchange) {
 		return
 	}
 	d.metrics.requests.WithLabelValues(resultAdmitted).Inc()
-	d.report.add(sighting{source: s.client.Addr(), host: s.name, organization: s.route.Organization}, x.start)
+	d.seen.Add(s.key(""), x.start)
 	// Without the query: filters name people.
 	d.config.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request", append(s.attrs(),
 		slog.String("method", r.Method), slog.String("path", clip(r.URL.Path)), slog.String("protocol", r.Proto),

@@ -267,35 +267,6 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-func TestReportIsBounded(t *testing.T) {
-	t.Parallel()
-	var r scim.Report
-	now := time.Unix(1000, 0)
-	const n = scim.MaxSightings + 1000
-	for i := range n {
-		r.Add(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), host, "", postern.DenyUnknownHost, now)
-		r.Add(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), host, "example-corp", "", now.Add(time.Duration(i)))
-	}
-	var nobody, ours, rows int64
-	for _, a := range r.Drain() {
-		rows++
-		if a.Organization == "" {
-			nobody += a.Count
-		} else {
-			ours += a.Count
-		}
-		if err := (postern.NodeReport{Node: "n", BootID: "12345678", Seq: 1, Arrivals: []postern.ArrivalCount{a}}).Validate(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if nobody != n || ours != n || rows > scim.MaxSightings+2 {
-		t.Errorf("%d and %d of %d, in %d rows", nobody, ours, n, rows)
-	}
-	if len(r.Drain()) > 0 {
-		t.Error("a drained report is not empty")
-	}
-}
-
 // A renewed certificate is shown without a restart, and a broken file leaves
 // the one before.
 func TestFiles(t *testing.T) {

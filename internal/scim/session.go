@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/sighting"
 )
 
 // alert is what a client gets that is refused before TLS is established: the
@@ -230,9 +231,14 @@ func connContext(ctx context.Context, c net.Conn) context.Context {
 	}
 }
 
+// key is what the session's requests are counted as.
+func (s *session) key(d postern.Denial) sighting.Key {
+	return sighting.Key{Listener: postern.ListenerSCIM, Source: s.client.Addr(), Host: s.name, Organization: s.route.Organization, Denial: d}
+}
+
 // refused counts and logs a refusal.
 func (d *Door) refused(s *session, deny postern.Denial, cause error, more ...slog.Attr) {
-	d.report.add(sighting{source: s.client.Addr(), host: s.name, organization: s.route.Organization, denial: deny}, time.Now())
+	d.seen.Add(s.key(deny), time.Now())
 	d.metrics.requests.WithLabelValues(resultRefused).Inc()
 	d.metrics.denials.WithLabelValues(string(deny)).Inc()
 	if deny == postern.DenyRate && !s.tellsRate(time.Now()) {

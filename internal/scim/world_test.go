@@ -347,7 +347,7 @@ func until(t *testing.T, what string, is func() bool) {
 // drained waits until the door has counted something and returns all of it.
 func (w *world) denials() map[postern.Denial]int64 {
 	out := map[postern.Denial]int64{}
-	for _, a := range w.door.Drain() {
+	for _, a := range w.door.Drain().Sightings {
 		out[a.Denial] += a.Count
 	}
 	return out

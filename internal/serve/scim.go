@@ -146,8 +146,8 @@ func (d *scimDoors) Withdraw() {
 
 // Drain returns who arrived since it was called last.
 func (d *scimDoors) Drain() (all []postern.ArrivalCount) {
-	for _, door := range d.doors {
-		all = append(all, door.Drain()...)
+	for region, door := range d.doors {
+		all = append(all, arrivals(region, door.Drain())...)
 	}
 	return all
 }

@@ -63,6 +63,7 @@ func dataPlaneRooms() []Room {
 		{Path: own("internal/scim"), Job: "the SCIM-only public ingress: ends TLS, judges requests, writes them anew", Uses: []Use{
 			domain, meter,
 			{own("internal/proxyproto"), "the header ahead of a connection to a backend"},
+			{own("internal/sighting"), "its report"},
 		}},
 		{Path: own("internal/egress"), Job: "lets a tenant's workloads out to its own data connections", Uses: []Use{
 			domain,
