@@ -77,20 +77,20 @@ func TestPublicClientsThatStayAreReported(t *testing.T) {
 				t.Errorf("%s: %s", what, d)
 			}
 		}
-		time.Sleep(10*time.Second - 1)
+		<-time.After(10*time.Second - 1)
 		if got := seen(); len(got) != 0 {
 			t.Errorf("reported too soon again: %+v", got)
 		}
-		time.Sleep(1)
+		<-time.After(1)
 		there("both are open")
 		in.Closed(a, admitted, relay.Stats{})
 		there("one is closed")
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		there("one is open")
 		in.Closed(a, admitted, relay.Stats{})
 		in.Closed(at(private(exampleID, example), time.Now()), admitted, relay.Stats{})
 		there("the last is closed")
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if got := seen(); len(got) != 0 {
 			t.Errorf("nobody is there: %+v", got)
 		}
