@@ -145,7 +145,7 @@ func (p *plane) askBackends(ctx context.Context, s *store.Store) error {
 	if err := s.View(ctx, func(tx *store.Tx) (err error) { r, err = tx.FindRoutes(); return err }); err != nil {
 		return err
 	}
-	found := isolation.ProbeAll(ctx, r)
+	found := isolation.ProbeAll(ctx, r, 0)
 	return s.Update(ctx, func(tx *store.Tx) error {
 		for _, i := range found {
 			i.Node = "ingress-1"

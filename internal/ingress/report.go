@@ -25,14 +25,12 @@ func keyOf(a *relay.Arrival, organization string, d postern.Denial) sighting.Key
 	return k
 }
 
-// sightOpened counts an admitted connection. Of public clients it is noted, too,
-// that they stay: a cutover goes by who is there.
+// sightOpened counts an admitted connection, and notes that its client stays: a
+// cutover goes by who is there, publicly or privately.
 func (in *Ingress) sightOpened(a *relay.Arrival, organization string) {
 	k := keyOf(a, organization, "")
 	in.sight(k, a)
-	if a.Listener == Public {
-		in.seen.Opened(k)
-	}
+	in.seen.Opened(k)
 }
 
 // sight counts an arrival. Of the first of its kind in a report it is noted
@@ -46,9 +44,7 @@ func (in *Ingress) sight(k sighting.Key, a *relay.Arrival) {
 
 // sightClosed notes the end of an admitted connection.
 func (in *Ingress) sightClosed(a *relay.Arrival, organization string) {
-	if a.Listener == Public {
-		in.seen.Closed(keyOf(a, organization, ""))
-	}
+	in.seen.Closed(keyOf(a, organization, ""))
 }
 
 // Report is what was seen since the last [Ingress.Drain].

@@ -54,47 +54,56 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// A public client that came long ago and never left would be cut off by a
-// cutover like one that comes every minute, so it is reported as there.
-func TestPublicClientsThatStayAreReported(t *testing.T) {
+// A client that came long ago and never left would be cut off by a cutover like
+// one that comes every minute, and is as good a witness that a path works: it is
+// reported as there.
+func TestClientsThatStayAreReported(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		in := newIngress(t, relay.New(relay.Config{}))
-		admitted := relay.Verdict{Organization: "example-corp"}
-		a := at(public(example), time.Now())
-		in.Opened(a, admitted)
-		in.Opened(at(public(example), time.Now()), admitted)
-		in.Opened(at(private(exampleID, example), time.Now()), admitted)
-		if r := in.Drain(); len(r.Sightings) != 2 {
-			t.Fatalf("%+v", r)
-		}
-		seen := func() (out []ingress.Sighting) { return in.Drain().Sightings }
-		there := func(what string) {
-			t.Helper()
-			now := time.Now()
-			want := []ingress.Sighting{{Listener: "public", Source: peer.Addr(), Host: example, Organization: "example-corp", First: now, Last: now}}
-			if d := cmp.Diff(want, seen(), cmpAddr); d != "" {
-				t.Errorf("%s: %s", what, d)
-			}
-		}
-		<-time.After(10*time.Second - 1)
-		if got := seen(); len(got) != 0 {
-			t.Errorf("reported too soon again: %+v", got)
-		}
-		<-time.After(1)
-		there("both are open")
-		in.Closed(a, admitted, relay.Stats{})
-		there("one is closed")
-		<-time.After(10 * time.Second)
-		there("one is open")
-		in.Closed(a, admitted, relay.Stats{})
-		in.Closed(at(private(exampleID, example), time.Now()), admitted, relay.Stats{})
-		there("the last is closed")
-		<-time.After(time.Minute)
-		if got := seen(); len(got) != 0 {
-			t.Errorf("nobody is there: %+v", got)
-		}
-	})
+	for name, tc := range map[string]struct {
+		arrival func() *relay.Arrival
+		want    ingress.Sighting
+	}{
+		"public":  {func() *relay.Arrival { return public(example) }, ingress.Sighting{Listener: "public", Source: peer.Addr(), Host: example, Organization: "example-corp"}},
+		"private": {func() *relay.Arrival { return private(exampleID, example) }, ingress.Sighting{Listener: "private", VPCEndpointID: exampleID, Host: example, Organization: "example-corp"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := newIngress(t, relay.New(relay.Config{}))
+				admitted := relay.Verdict{Organization: "example-corp"}
+				a := at(tc.arrival(), time.Now())
+				in.Opened(a, admitted)
+				in.Opened(at(tc.arrival(), time.Now()), admitted)
+				seen := func() []ingress.Sighting { return in.Drain().Sightings }
+				if got := seen(); len(got) != 1 || got[0].Count != 2 {
+					t.Fatalf("%+v", got)
+				}
+				there := func(what string) {
+					t.Helper()
+					want := tc.want
+					want.First, want.Last = time.Now(), time.Now()
+					if d := cmp.Diff([]ingress.Sighting{want}, seen(), cmpAddr); d != "" {
+						t.Errorf("%s: %s", what, d)
+					}
+				}
+				<-time.After(10*time.Second - 1)
+				if got := seen(); len(got) != 0 {
+					t.Errorf("reported too soon again: %+v", got)
+				}
+				<-time.After(1)
+				there("both are open")
+				in.Closed(a, admitted, relay.Stats{})
+				there("one is closed")
+				<-time.After(10 * time.Second)
+				there("one is open")
+				in.Closed(a, admitted, relay.Stats{})
+				there("the last is closed")
+				<-time.After(time.Minute)
+				if got := seen(); len(got) != 0 {
+					t.Errorf("nobody is there: %+v", got)
+				}
+			})
+		})
+	}
 }
 
 // Whoever asks for many things neither grows the report without bound nor

@@ -26,16 +26,17 @@ const Timeout = 5 * time.Second
 // atOnce bounds how many backends are asked side by side.
 const atOnce = 8
 
-// ProbeAll asks every backend of a route table once, each by one of the hosts
-// that lead to it.
-func ProbeAll(ctx context.Context, r postern.Routes) []postern.Isolation {
-	hosts := map[netip.AddrPort]string{}
+// ProbeAll asks every backend of a route table, admitted for one of the hosts
+// that lead to it: for a host that there is not, and for another real one where
+// it has one. round chooses which two, so that in time all have their turn.
+func ProbeAll(ctx context.Context, r postern.Routes, round int) []postern.Isolation {
+	hosts := map[netip.AddrPort][]string{}
 	for _, name := range slices.Sorted(maps.Keys(r.Hosts)) {
 		h := r.Hosts[name]
 		lists := append(slices.Collect(maps.Values(h.RegionBackends)), h.Backends)
 		for _, b := range slices.Concat(lists...) {
-			if hosts[b] == "" {
-				hosts[b] = name
+			if !slices.Contains(hosts[b], name) {
+				hosts[b] = append(hosts[b], name)
 			}
 		}
 	}
@@ -43,11 +44,15 @@ func ProbeAll(ctx context.Context, r postern.Routes) []postern.Isolation {
 	var wg sync.WaitGroup
 	var found []postern.Isolation
 	slots := make(chan struct{}, atOnce)
-	for at, host := range hosts {
+	for at, its := range hosts {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			isolated, detail := Probe(ctx, at, host)
+			host := its[round%len(its)]
+			isolated, detail := Probe(ctx, at, host, "postern-isolation-probe-"+host)
+			if neighbour := its[(round+1)%len(its)]; isolated && neighbour != host {
+				isolated, detail = Probe(ctx, at, host, neighbour)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			found = append(found, postern.Isolation{Address: at.String(), Isolated: isolated, Detail: detail, At: time.Now()})
@@ -64,9 +69,9 @@ func ProbeAll(ctx context.Context, r postern.Routes) []postern.Isolation {
 }
 
 // Probe connects to a backend as the ingress does, admitted for one host, and
-// asks it for a neighbouring one. Only 421 is isolated; what it answered
-// instead, or why it did not, is the detail.
-func Probe(ctx context.Context, at netip.AddrPort, admitted string) (isolated bool, detail string) {
+// asks it for another. Only 421 is isolated; what it answered instead, or why
+// it did not, is the detail.
+func Probe(ctx context.Context, at netip.AddrPort, admitted, other string) (isolated bool, detail string) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	transport := &http.Transport{
@@ -76,7 +81,6 @@ func Probe(ctx context.Context, at netip.AddrPort, admitted string) (isolated bo
 		},
 	}
 	defer transport.CloseIdleConnections()
-	other := "postern-isolation-probe-" + admitted
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+other+"/", nil)
 	if err != nil {
 		return false, "cannot be asked: " + err.Error()

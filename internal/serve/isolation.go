@@ -15,9 +15,9 @@ import (
 func (s *Server) probeBackends(ctx context.Context, to *client.Client) {
 	tick := time.NewTicker(s.config.ProbeBackends)
 	defer tick.Stop()
-	for {
+	for round := 0; ; round++ {
 		if r := s.doors.routes.Load(); r != nil {
-			s.reportBackends(ctx, to, isolation.ProbeAll(ctx, *r))
+			s.reportBackends(ctx, to, isolation.ProbeAll(ctx, *r, round))
 		}
 		select {
 		case <-ctx.Done():

@@ -129,7 +129,9 @@ func (r *Tally) touch(k Key, now time.Time) {
 	t, ok := r.seen[k]
 	switch {
 	case ok:
-		t.last = now
+		if now.After(t.last) { // the clock may have been set back
+			t.last = now
+		}
 	case !r.full(k):
 		r.seen[k] = &tally{first: now, last: now}
 	}

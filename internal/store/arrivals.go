@@ -284,7 +284,7 @@ func (w *arrivals) trim() error {
 		over  int
 	}{
 		{`reason = '' AND listener = ?`, postern.ListenerPrivate, w.rows[kind{listener: postern.ListenerPrivate}] - maxAdmittedPrivate},
-		{`reason = '' AND listener = ?`, postern.ListenerPublic, w.rows[kind{listener: postern.ListenerPublic}] - maxAdmittedPublic},
+		{`reason = '' AND listener = ? AND source <> ''`, postern.ListenerPublic, w.rows[kind{listener: postern.ListenerPublic}] - maxAdmittedPublic},
 		{`reason = '' AND listener = ?`, postern.ListenerConnect, w.rows[kind{listener: postern.ListenerConnect}] - maxAdmittedOutbound},
 		{`reason = '' AND listener = ?`, postern.ListenerTransparent, w.rows[kind{listener: postern.ListenerTransparent}] - maxAdmittedOutbound},
 		{`reason = '' AND listener = ?`, postern.ListenerSCIM, w.rows[kind{listener: postern.ListenerSCIM}] - maxAdmittedSCIM},
@@ -294,6 +294,11 @@ func (w *arrivals) trim() error {
 		if b.over <= 0 {
 			continue
 		}
+		if b.is == postern.ListenerPublic {
+			if err := w.foldPublic(b.over); err != nil {
+				return err
+			}
+		}
 		// Counted and not cut at a time: a node reports many rows of one time.
 		if _, err := w.tx.exec(`DELETE FROM arrivals WHERE (`+arrivalKey+`) IN
 			(SELECT `+arrivalKey+` FROM arrivals WHERE `+b.which+` ORDER BY last_seen LIMIT ?)`, b.is, b.over); err != nil {
@@ -301,6 +306,20 @@ func (w *arrivals) trim() error {
 		}
 	}
 	return nil
+}
+
+// foldPublic adds the public clients that are about to be dropped to a row of
+// their host without a source: that somebody comes publicly is what a cutover
+// must not forget, whoever else comes meanwhile.
+func (w *arrivals) foldPublic(over int) error {
+	_, err := w.tx.exec(`INSERT INTO arrivals (`+arrivalColumns+`)
+		SELECT region, listener, '', '', server_name, '', organization, sum(count), min(first_seen), max(last_seen), ''
+		FROM (SELECT * FROM arrivals WHERE reason = '' AND listener = ? AND source <> '' ORDER BY last_seen LIMIT ?)
+		WHERE TRUE GROUP BY region, listener, server_name, organization
+		ON CONFLICT (`+arrivalKey+`) DO UPDATE SET count = arrivals.count + excluded.count,
+			first_seen = min(arrivals.first_seen, excluded.first_seen), last_seen = max(arrivals.last_seen, excluded.last_seen)`,
+		postern.ListenerPublic, over)
+	return err
 }
 
 func scanArrival(r row) (a postern.ArrivalCount, err error) {
