@@ -51,6 +51,9 @@ type Cutover struct {
 	// FallbackAt is since when the zones' servers answer the privatelink name
 	// with the public ingress.
 	FallbackAt time.Time
+	// LedBefore: the one before it had led the standard hostname to the
+	// privatelink name, and was not settled when this one began.
+	LedBefore bool
 	// RedirectedAt is when the standard hostname was told to lead to the
 	// privatelink name: when no resolver could remember that there was none.
 	RedirectedAt time.Time
@@ -112,6 +115,8 @@ const (
 	PrivateTraffic    ConditionType = "PrivateTraffic"    // clients come through an endpoint
 	PublicClients     ConditionType = "PublicClients"     // nobody comes publicly any more, or it is acknowledged
 	NodesAcknowledged ConditionType = "NodesAcknowledged" // every node obeys the routes, or is fenced
+	PathReady         ConditionType = "PathReady"         // an endpoint that reaches the tenant is ready
+	TimePassed        ConditionType = "TimePassed"        // what must be so for a while has been
 )
 
 // Blocker is something that stands against a cutover. One that may be
@@ -132,9 +137,11 @@ const (
 	BlockerPathUnproven  = "PathUnproven"
 	BlockerNotIsolated   = "BackendNotIsolated"
 	BlockerPublicClients = "PublicClients"
-	BlockerIntegrations  = "Integrations"
-	BlockerNodes         = "NodesNotReady"
-	BlockerNoPublicDNS   = "NoPublicIngress"
+	// BlockerPrivateRefused shows in a rehearsal only.
+	BlockerPrivateRefused = "PrivateRefused"
+	BlockerIntegrations   = "Integrations"
+	BlockerNodes          = "NodesNotReady"
+	BlockerNoPublicDNS    = "NoPublicIngress"
 )
 
 // Probe is a proof that a path through an endpoint leads to the platform: a

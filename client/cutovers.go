@@ -28,7 +28,9 @@ type CutoverStatus struct {
 	StartedBy       string      `json:"started_by"`
 	StartedAt       time.Time   `json:"started_at"`
 	FallbackAt      time.Time   `json:"fallback_at,omitzero" doc:"Since when the zones' servers answer the privatelink name with the public ingress"`
+	RedirectedAt    time.Time   `json:"redirected_at,omitzero" doc:"When the standard hostname was told to lead to the privatelink name"`
 	PublishedAt     time.Time   `json:"published_at,omitzero" doc:"Since when the zones' servers lead the standard hostname to the privatelink name"`
+	FailingSince    time.Time   `json:"failing_since,omitzero" doc:"Since when private clients of the rehearsal meet no app"`
 	EnforcedAt      time.Time   `json:"enforced_at,omitzero" doc:"When public connections began to be refused"`
 	DrainUntil      time.Time   `json:"drain_until,omitzero" doc:"When the public connections that were open then are cut"`
 	EnforceRevision int64       `json:"enforce_revision,omitempty" doc:"The route table that every node must obey: enforcing, it refuses public connections; withdrawing, it cuts the last of them"`
@@ -36,6 +38,7 @@ type CutoverStatus struct {
 	EndedAt         time.Time   `json:"ended_at,omitzero"`
 	EndedBy         string      `json:"ended_by,omitempty"`
 	EndedWhy        string      `json:"ended_why,omitempty"`
+	RestoredAt      time.Time   `json:"restored_at,omitzero" doc:"Since when, after a rollback, the zones' servers answer the standard hostname with the public ingress"`
 	SettledAt       time.Time   `json:"settled_at,omitzero" doc:"When the fallback of a rolled-back cutover was taken away"`
 }
 

@@ -42,8 +42,8 @@ func wireCutover(c postern.Cutover) client.Cutover {
 		ResourceVersion: strconv.FormatInt(c.ResourceVersion, 10),
 		Status: client.CutoverStatus{
 			State: string(c.Phase), Organization: c.Organization, Conditions: wireConditions(c.Conditions), StartedBy: c.StartedBy, StartedAt: c.StartedAt,
-			FallbackAt: c.FallbackAt, PublishedAt: c.PublishedAt, EnforcedAt: c.EnforcedAt, DrainUntil: c.DrainUntil, EnforceRevision: c.EnforceRevision,
-			WithdrawnAt: c.WithdrawnAt, EndedAt: c.EndedAt, EndedBy: c.EndedBy, EndedWhy: c.EndedWhy, SettledAt: c.SettledAt,
+			FallbackAt: c.FallbackAt, RedirectedAt: c.RedirectedAt, PublishedAt: c.PublishedAt, FailingSince: c.FailingSince, EnforcedAt: c.EnforcedAt, DrainUntil: c.DrainUntil, EnforceRevision: c.EnforceRevision,
+			WithdrawnAt: c.WithdrawnAt, EndedAt: c.EndedAt, EndedBy: c.EndedBy, EndedWhy: c.EndedWhy, RestoredAt: c.RestoredAt, SettledAt: c.SettledAt,
 		},
 	}
 }
@@ -96,7 +96,7 @@ func blocks(b postern.Blocker) string {
 }
 
 // acknowledgeable are the names that a person may accept.
-var acknowledgeable = []string{postern.BlockerPathUnproven, postern.BlockerNotIsolated, postern.BlockerPublicClients, postern.BlockerIntegrations}
+var acknowledgeable = []string{postern.BlockerPathUnproven, postern.BlockerNotIsolated, postern.BlockerPublicClients, postern.BlockerIntegrations, postern.BlockerPrivateRefused}
 
 func checkAcknowledged(field string, names []string) error {
 	var es postern.Errors

@@ -128,10 +128,11 @@ func (a *app) cutoverStart() *cobra.Command {
 and nobody is refused yet. It does not begin while something stands against it that you neither mended
 nor accepted by name; "postern cutover preflight" lists the names with what was seen:
 
-  PathUnproven        no probe came through an endpoint yet (postern tenant probe)
+  PathUnproven        no probe came through each endpoint lately (postern tenant probe)
   BackendNotIsolated  not every backend is known to refuse hosts that were not admitted
   Integrations        integrations that call the tenant are cut off unless they come privately too
   PublicClients       clients still come publicly, and will be cut off
+  PrivateRefused      clients that come privately by another endpoint are refused there (seen in a rehearsal)
 
 From there the cutover goes on by itself. With --watch the command follows it as "postern cutover watch"
 does.`,
@@ -273,13 +274,19 @@ func cutoverText(c client.Cutover) string {
 	b.add("Acknowledged", c.Spec.Acknowledged...)
 	b.add("Started", "by "+st.StartedBy+", "+at(st.StartedAt))
 	b.add("Fallback in DNS since", at(st.FallbackAt))
+	b.add("Led since", at(st.RedirectedAt))
 	b.add("In DNS since", at(st.PublishedAt))
+	b.add("Failing since", at(st.FailingSince))
 	b.add("Enforced", at(st.EnforcedAt))
 	b.add("Drains until", at(st.DrainUntil))
 	b.add("Withdrawn since", at(st.WithdrawnAt))
 	if !st.EndedAt.IsZero() {
 		b.add("Ended", "by "+st.EndedBy+", "+at(st.EndedAt)+": "+st.EndedWhy)
+		b.add("Restored in DNS since", at(st.RestoredAt))
 		b.add("Fallback gone since", at(st.SettledAt))
+		if st.State == stateRolledBack && st.SettledAt.IsZero() {
+			return b.text() + conditions(st.Conditions)
+		}
 		return b.text() // what its conditions were then is of no use to anybody now
 	}
 	return b.text() + conditions(st.Conditions)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/postern-net/postern"
@@ -27,24 +28,32 @@ func (nowhere) Differs(context.Context, string, []postern.Record) (string, bool)
 	return "no server of the zones is configured", false
 }
 
+// askCutovers bounds the asking of the zones' servers for all cutovers of a
+// round, and askAtOnce for how many of them at one time.
+const (
+	askCutovers = 5 * time.Second
+	askAtOnce   = 16
+)
+
+// moving is a cutover that goes on, with its tenant and what was answered.
+type moving struct {
+	cutover postern.Cutover
+	tenant  postern.Tenant
+	asked   time.Time
+	dns     plan.DNSView
+	now     time.Time // when it was answered
+}
+
 // stepCutovers takes every cutover that moves one step on. It reports whether
 // all are at rest.
 func (l *Loop) stepCutovers(ctx context.Context, d plan.Desired) (settled bool, err error) {
-	settled = true
-	for _, c := range d.Cutovers {
-		if !c.Moving() {
-			continue
-		}
-		settled = false
-		i := slices.IndexFunc(d.Tenants, func(t postern.Tenant) bool { return t.Name == c.Tenant })
-		if i < 0 {
-			continue // deleted tenants take their cutovers along
-		}
-		view, err := l.viewCutover(ctx, c, d.Tenants[i], d)
+	all, settled := l.askForCutovers(ctx, d)
+	for _, m := range all {
+		view, err := l.viewCutover(ctx, m, d)
 		if err != nil {
 			return false, err
 		}
-		step := plan.Cutover(c, view)
+		c, step := m.cutover, plan.Cutover(m.cutover, view)
 		if reflect.DeepEqual(c, step.After) {
 			continue
 		}
@@ -61,20 +70,57 @@ func (l *Loop) stepCutovers(ctx context.Context, d plan.Desired) (settled bool, 
 	return settled, nil
 }
 
-func (l *Loop) viewCutover(ctx context.Context, c postern.Cutover, t postern.Tenant, d plan.Desired) (plan.CutoverView, error) {
-	v := plan.CutoverView{Rules: l.Rules.Cutover, Now: l.Now(), Ready: len(plan.ReadyEndpoints(l.Platform, t, d))}
-	hosted, privatelink := plan.TenantRecords(l.Platform, t, &c, l.Rules.Cutover.TTL)
-	v.DNS = l.lookUp(ctx, t, hosted, privatelink)
+// askForCutovers asks the zones' servers for every cutover that moves, side by
+// side: a server that is silent must not hold everything else up.
+func (l *Loop) askForCutovers(ctx context.Context, d plan.Desired) (all []*moving, settled bool) {
+	settled = true
+	for _, c := range d.Cutovers {
+		if !c.Moving() {
+			continue
+		}
+		settled = false
+		i := slices.IndexFunc(d.Tenants, func(t postern.Tenant) bool { return t.Name == c.Tenant })
+		if i >= 0 { // deleted tenants take their cutovers along
+			all = append(all, &moving{cutover: c, tenant: d.Tenants[i]})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, askCutovers)
+	defer cancel()
+	var asking sync.WaitGroup
+	slots := make(chan struct{}, askAtOnce)
+	for _, m := range all {
+		asking.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			hosted, privatelink := plan.TenantRecords(l.Platform, m.tenant, &m.cutover, l.Rules.Cutover.TTL)
+			m.asked = l.Now()
+			m.dns = l.lookUp(ctx, m.tenant, hosted, privatelink)
+			m.now = l.Now()
+		})
+	}
+	asking.Wait()
+	return all, settled
+}
+
+func (l *Loop) viewCutover(ctx context.Context, m *moving, d plan.Desired) (plan.CutoverView, error) {
+	rules, c, t := l.Rules.Cutover, m.cutover, m.tenant
+	v := plan.CutoverView{Rules: rules, Now: m.now, Asked: m.asked, Ready: len(plan.ReadyEndpoints(l.Platform, t, d)), DNS: m.dns}
 	host := l.Platform.Host(t.Name)
 	err := l.Store.View(ctx, func(tx *store.Tx) error {
 		since := c.PublishedAt
 		if since.IsZero() {
 			since = v.Now // nothing before the records were published counts
 		}
-		arrivals, e1 := tx.ListArrivals(host, since)
+		before := since
+		if !c.RedirectedAt.IsZero() {
+			before = c.RedirectedAt.Add(-rules.Window) // but that some were there
+		}
+		arrivals, e1 := tx.ListArrivals(host, before)
 		nodes, e2 := tx.ListNodes(store.Page{})
 		routes, e3 := tx.FindRoutes()
-		v.Arrivals = plan.Arrivals(arrivals, since, l.still(since.Add(l.Rules.Cutover.TTL)), v.Now.Add(-l.Rules.Cutover.Window))
+		v.Arrivals = plan.Arrivals(arrivals, c.Organization, plan.ArrivalTimes{
+			Since: since, Late: l.still(since.Add(rules.TTL)), Window: v.Now.Add(-rules.Window), Before: before,
+		})
 		h := routes.Hosts[host]
 		v.Nodes, v.Routes = nodes, plan.RouteView{Revision: routes.Revision, Public: h.Public, Drains: h.Drain != postern.Drain{}}
 		return errors.Join(e1, e2, e3)
@@ -176,9 +222,9 @@ func (l *Loop) Preflight(ctx context.Context, tenant string) ([]postern.Blocker,
 		nodes, e3 := tx.ListNodes(store.Page{})
 		routes, e4 := tx.FindRoutes()
 		isolation, e5 := tx.ListIsolation()
-		v.PublicSources = plan.Arrivals(arrivals, since, since, since).PublicSources
+		v.PublicSources = plan.Arrivals(arrivals, t.Organization, plan.ArrivalTimes{Since: since, Late: since, Window: since, Before: since}).PublicSources
 		for _, p := range probes {
-			if p.EndpointID != "" && !slices.Contains(v.Proven, p.EndpointID) {
+			if p.EndpointID != "" && now.Sub(p.SeenAt) <= recently && !slices.Contains(v.Proven, p.EndpointID) {
 				v.Proven = append(v.Proven, p.EndpointID)
 			}
 		}
@@ -196,7 +242,8 @@ func (l *Loop) Preflight(ctx context.Context, tenant string) ([]postern.Blocker,
 	return plan.Preflight(l.Platform, v), err
 }
 
-// recently is how long ago a public client counts before a cutover.
+// recently is for how long a public client, and a probe, counts before a
+// cutover.
 const recently = 24 * time.Hour
 
 // isolationLifetime is how long a node's finding about a backend holds.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,20 +270,19 @@ func TestACutoverGoesThroughTheLoop(t *testing.T) {
 	s.servers.hold(true)
 	s.start()
 	s.rounds(l, 2)
-	s.wants(postern.CutoverRehearsing, postern.ReasonNotPublished)
+	s.wants(postern.CutoverRehearsing, postern.ReasonNotPublished, postern.ReasonWaitsForTime)
 	s.servers.hold(false)
 	s.rounds(l, 1)
-	s.wants(postern.CutoverRehearsing)
+	s.wants(postern.CutoverRehearsing, postern.ReasonWaitsForTime)
 	if got := s.public(); got != "true A A" {
 		t.Errorf("while a resolver may remember that there was no fallback: %s", got)
 	}
-	s.rounds(l, 1)
 	s.servers.hold(true)
-	s.rounds(l, 1)
-	s.wants(postern.CutoverRehearsing, postern.ReasonNotSeen)
+	s.rounds(l, 2)
+	s.wants(postern.CutoverRehearsing, postern.ReasonNotPublished, postern.ReasonNotSeen, postern.ReasonWaitsForTime)
 	s.servers.hold(false)
 	s.rounds(l, 1)
-	s.wants(postern.CutoverRehearsing, postern.ReasonNotSeen)
+	s.wants(postern.CutoverRehearsing, postern.ReasonNotSeen, postern.ReasonWaitsForTime)
 	if got := s.public(); got != "true CNAME A" {
 		t.Errorf("rehearsing: %s", got)
 	}
@@ -290,7 +290,7 @@ func TestACutoverGoesThroughTheLoop(t *testing.T) {
 	s.pass(time.Minute)
 	s.comes(publicly)
 	s.rounds(l, 1)
-	s.wants(postern.CutoverRehearsing, postern.ReasonStillPublic)
+	s.wants(postern.CutoverRehearsing, postern.ReasonStillPublic, postern.ReasonWaitsForTime)
 	if m := postern.FindCondition(s.cutover().Conditions, postern.PublicClients).Message; !strings.Contains(m, "198.51.100.7") {
 		t.Errorf("who still comes is not named: %s", m)
 	}
@@ -304,7 +304,7 @@ func TestACutoverGoesThroughTheLoop(t *testing.T) {
 	s.obeys = []string{"n1", "n2"}
 	s.pass(time.Second)
 	s.rounds(l, 1)
-	s.wants(postern.CutoverEnforcing)
+	s.wants(postern.CutoverEnforcing) // the conditions of the rehearsal's last round
 	if h := s.routes().Hosts[exampleHost]; h.Public || h.Drain.Before.IsZero() || h.Drain.Until != h.Drain.Before.Add(5*time.Minute) {
 		t.Errorf("enforced with %+v", h)
 	}
@@ -330,10 +330,10 @@ func TestACutoverGoesThroughTheLoop(t *testing.T) {
 	s.servers.hold(true)
 	s.rounds(l, 1)
 	s.rounds(l, 1)
-	s.wants(postern.CutoverWithdrawing, postern.ReasonNotPublished)
+	s.wants(postern.CutoverWithdrawing, postern.ReasonNotPublished, postern.ReasonWaitsForTime)
 	s.servers.hold(false)
 	s.rounds(l, 1)
-	s.wants(postern.CutoverWithdrawing)
+	s.wants(postern.CutoverWithdrawing, postern.ReasonWaitsForTime)
 	if got := s.public(); got != "false CNAME -" {
 		t.Errorf("withdrawing: %s", got)
 	}
@@ -473,6 +473,149 @@ func TestTheFallbackOutlivesARollback(t *testing.T) {
 	}
 }
 
+// One that is rolled back before it led anybody anywhere settles for the one
+// before it, which had.
+func TestASuccessorKeepsTheFallback(t *testing.T) {
+	s := newScene(t)
+	l := s.loop()
+	s.rehearsed(l)
+	s.rounds(l, 1)
+	s.force(postern.CutoverRolledBack)
+	s.round(l, time.Second)
+	s.update(func(tx *store.Tx) error {
+		_, err := tx.CreateCutover(postern.Cutover{
+			ID: "cut_2", Tenant: "example", Organization: "example-corp", Phase: postern.CutoverRehearsing, StartedBy: "ada", StartedAt: s.clock(),
+		})
+		return err
+	})
+	s.round(l, time.Second)
+	s.update(func(tx *store.Tx) error {
+		c, err := tx.FindCutover("cut_2")
+		if err != nil {
+			return err
+		}
+		c.Phase, c.EndedAt = postern.CutoverRolledBack, s.clock()
+		_, err = tx.UpdateCutover(c)
+		return err
+	})
+	s.round(l, time.Second)
+	if got := s.public(); got != "true A A" {
+		t.Errorf("while a resolver may remember the way: %s", got)
+	}
+	s.rounds(l, 2)
+	if got := s.public(); got != "true A -" {
+		t.Errorf("a TTL later: %s", got)
+	}
+}
+
+// What must not enforce, though somebody comes privately or nobody comes at all.
+func TestWhatARehearsalDoesNotOverlook(t *testing.T) {
+	refused, down, elsewhere := privately, privately, publicly
+	refused.EndpointID, refused.Denial = "vpce-0000000000000000b", postern.DenyNotAuthorized
+	down.EndpointID, down.Denial = "vpce-0000000000000000c", postern.DenyBackendDown
+	for name, tc := range map[string]struct {
+		happens func(*scene, *control.Loop)
+		want    postern.CutoverPhase
+		says    string
+	}{
+		"two networks are refused while one works": {func(s *scene, l *control.Loop) {
+			s.rehearsed(l)
+			for range 5 {
+				s.comes(refused, down, privately)
+				s.rounds(l, 1)
+			}
+		}, postern.CutoverRehearsing, "vpce-0000000000000000b (not_authorized), vpce-0000000000000000c (backend_unreachable)"},
+		"a nightly job among a flood of another tenant's clients": {func(s *scene, l *control.Loop) {
+			s.start()
+			s.rounds(l, 4)
+			s.pass(12 * time.Hour)
+			s.comes(privately, publicly)
+			for i := range 8 {
+				as := make([]postern.ArrivalCount, 2000)
+				for j := range as {
+					as[j] = elsewhere
+					as[j].Source = fmt.Sprintf("10.%d.%d.%d", i, j/256, j%256)
+					as[j].Region, as[j].ServerName, as[j].Count, as[j].FirstSeen, as[j].LastSeen = virginia, "other.hosted.example.com", 1, s.clock(), s.clock()
+				}
+				s.update(func(tx *store.Tx) error { return tx.AddArrivals(as) })
+			}
+			s.pass(12*time.Hour + time.Minute)
+			s.comes(privately)
+			s.rounds(l, 3)
+		}, postern.CutoverRehearsing, plan.Folded},
+		"private clients are led to nobody": {func(s *scene, l *control.Loop) {
+			for i := range 40 {
+				p := publicly
+				p.Source = fmt.Sprintf("198.51.100.%d", i)
+				s.comes(p)
+			}
+			s.start()
+			s.rounds(l, 70)
+		}, postern.CutoverRolledBack, "40 have not come since"},
+		"no endpoint is ready to begin with": {func(s *scene, l *control.Loop) {
+			s.start()
+			s.cloud.gone = true
+			s.rounds(l, 100)
+		}, postern.CutoverRehearsing, "no endpoint that reaches the tenant is ready"},
+		"the endpoint dies before anybody came": {func(s *scene, l *control.Loop) {
+			s.start()
+			s.rounds(l, 3)
+			s.cloud.gone = true
+			s.rounds(l, 3)
+		}, postern.CutoverRolledBack, "whoever has private DNS in place is led to one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			l := s.loop()
+			s.rounds(l, 1)
+			tc.happens(s, l)
+			c := s.cutover()
+			said := c.EndedWhy
+			for _, x := range c.Conditions {
+				if x.Status != postern.True {
+					said += "\n" + x.Message
+				}
+			}
+			if c.Phase != tc.want || !strings.Contains(said, tc.says) {
+				t.Errorf("%s, want %s: %s", c.Phase, tc.want, said)
+			}
+		})
+	}
+}
+
+// Servers that are silent are asked side by side.
+func TestSilentServersHoldUpNobody(t *testing.T) {
+	s := newScene(t)
+	l := s.loop()
+	s.rounds(l, 1)
+	s.start()
+	var tenants []string
+	for i := range 20 {
+		tenants = append(tenants, fmt.Sprint("t", i))
+	}
+	s.update(func(tx *store.Tx) (err error) {
+		for i, name := range tenants {
+			_, e1 := tx.CreateTenant(postern.Tenant{Name: name, Organization: "example-corp", Region: virginia})
+			_, e2 := tx.CreateCutover(postern.Cutover{ID: fmt.Sprint("cut_t", i), Tenant: name, Organization: "example-corp", Phase: postern.CutoverRehearsing, StartedAt: s.clock()})
+			err = errors.Join(err, e1, e2)
+		}
+		return err
+	})
+	var asking, most atomic.Int32
+	s.step = func(point string) {
+		if point != "ask" {
+			return
+		}
+		most.Store(max(most.Load(), asking.Add(1)))
+		<-time.After(10 * time.Millisecond)
+		asking.Add(-1)
+	}
+	s.rounds(l, 1)
+	if n := most.Load(); n < 4 || n > 16 {
+		t.Errorf("%d were asked for side by side, want several and 16 at most", n)
+	}
+}
+
 func TestARehearsalGoesBackWhenTheEndpointDies(t *testing.T) {
 	s := newScene(t)
 	l := s.loop()
@@ -575,13 +718,16 @@ func TestPreflightOfWhatIsStored(t *testing.T) {
 			return tx.SaveIsolation(postern.Isolation{Node: node, Address: "10.0.0.1:443", Isolated: ok, Detail: "of " + node, At: s.clock()})
 		})
 	}
+	probe := func(nonce string) {
+		s.update(func(tx *store.Tx) error {
+			return errors.Join(tx.CreateProbe(postern.Probe{Nonce: nonce, Tenant: "example", CreatedAt: s.clock()}), tx.AddArrivals([]postern.ArrivalCount{{
+				Region: virginia, Listener: "private", EndpointID: exampleVPCE, ServerName: s.platform.ProbeHost("example", nonce),
+				Denial: postern.DenyUnknownHost, Count: 1, FirstSeen: s.clock(), LastSeen: s.clock(),
+			}}))
+		})
+	}
 	want("nothing was proven", postern.BlockerNotIsolated, postern.BlockerPathUnproven)
-	s.update(func(tx *store.Tx) error {
-		return errors.Join(tx.CreateProbe(postern.Probe{Nonce: "n", Tenant: "example", CreatedAt: s.clock()}), tx.AddArrivals([]postern.ArrivalCount{{
-			Region: virginia, Listener: "private", EndpointID: exampleVPCE, ServerName: s.platform.ProbeHost("example", "n"),
-			Denial: postern.DenyUnknownHost, Count: 1, FirstSeen: s.clock(), LastSeen: s.clock(),
-		}}))
-	})
+	probe("n")
 	want("the path was proven", postern.BlockerNotIsolated)
 	isolated("n1", true)
 	want("a node found it isolated")
@@ -601,6 +747,8 @@ func TestPreflightOfWhatIsStored(t *testing.T) {
 	want("a client comes publicly", postern.BlockerPublicClients)
 	s.pass(24*time.Hour - time.Second)
 	isolated("n1", true)
+	want("the path was proven a day ago", postern.BlockerPathUnproven, postern.BlockerPublicClients)
+	probe("again")
 	want("it came almost a day ago", postern.BlockerPublicClients)
 	s.pass(time.Second)
 	isolated("n1", true)

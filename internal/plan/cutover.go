@@ -33,8 +33,11 @@ func (r CutoverRules) Lately() time.Duration { return max(r.Observe, r.Window) }
 
 // CutoverView is what is known about one tenant's cutover in a round.
 type CutoverView struct {
-	Rules    CutoverRules
-	Now      time.Time
+	Rules CutoverRules
+	Now   time.Time
+	// Asked is when the asking of the zones' servers began, Now when they had
+	// answered: what lasts is counted from the later to the earlier. Zero: Now.
+	Asked    time.Time
 	Ready    int         // ready endpoints that reach the tenant
 	DNS      DNSView     //
 	Arrivals ArrivalView // since the records were published
@@ -51,12 +54,26 @@ type DNSView struct {
 	Detail       string // which does not, and what it answers
 }
 
+// lasted is for how long what the servers say has been so.
+func (v CutoverView) lasted(since time.Time) time.Duration {
+	if v.Asked.IsZero() {
+		return v.Now.Sub(since)
+	}
+	return v.Asked.Sub(since)
+}
+
 // ArrivalView is who came for the tenant's host, admitted or not.
 type ArrivalView struct {
 	LastPrivate       time.Time // zero: nobody
 	LastPrivateFailed time.Time // admitted, but no backend answered
-	PublicSources     []string  // lately, and after the records' TTL has passed; sorted
-	WindowSources     int       // how many came publicly within the window
+	// PrivateRefused are the organization's endpoints through which clients were
+	// refused since they were let in last, with the reason; sorted.
+	PrivateRefused []string
+	PublicSources  []string // lately, and after the records' TTL has passed; sorted
+	WindowSources  int      // how many came publicly within the window
+	// GoneSources is how many came publicly in the window before the standard
+	// hostname led to the privatelink name, and not since.
+	GoneSources int
 }
 
 // RouteView is the route table in force.
@@ -117,7 +134,9 @@ func (s *CutoverStep) set(v CutoverView, t postern.ConditionType, ok bool, r pos
 // than the records'.
 func (s *CutoverStep) prepare(v CutoverView) {
 	c := &s.After
-	if s.answered(v, &c.FallbackAt, "the privatelink name leads to the public ingress, as a fallback") && v.Now.Sub(c.FallbackAt) >= v.Rules.TTL {
+	known := s.answered(v, &c.FallbackAt, "the privatelink name leads to the public ingress, as a fallback")
+	ready := s.ready(v)
+	if s.passed(v, c.FallbackAt, v.Rules.TTL, "the fallback must have been in the zones for %s, so that no resolver remembers that it was not") && known && ready {
 		c.RedirectedAt = v.Now
 		s.Event = "the fallback is known everywhere: the standard hostname leads to the privatelink name from now on"
 	}
@@ -134,9 +153,11 @@ func (s *CutoverStep) rehearse(v CutoverView) {
 	}
 	public := s.public(v)
 	nodes := s.nodes(v, v.Routes.Revision)
+	ready := s.ready(v)
 	// Who still comes publicly counts once the TTL has passed, and must have
 	// had as long as the observation takes to do so.
-	if published && private && public && nodes && v.Ready > 0 && v.Now.Sub(c.PublishedAt) >= v.Rules.TTL+v.Rules.Observe {
+	passed := s.passed(v, c.PublishedAt, v.Rules.TTL+v.Rules.Observe, "the rehearsal's records must have been in the zones for %s: their TTL, and the time to observe")
+	if published && private && public && nodes && ready && passed {
 		c.Phase, c.EnforcedAt, c.DrainUntil = postern.CutoverEnforcing, v.Now, v.Now.Add(v.Rules.Drain)
 		s.Event = "private clients come, the records' TTL has passed, every node is in step: public connections are refused from now on"
 	}
@@ -146,14 +167,19 @@ func (s *CutoverStep) rehearse(v CutoverView) {
 // rehearsal goes back: one failure that nobody repeats is an accident.
 const failingFor = 5 * time.Second
 
-// fails notes since when private clients meet no app.
+// fails notes since when private clients meet no app, or could meet none.
 func (s *CutoverStep) fails(v CutoverView) {
 	c, a := &s.After, v.Arrivals
+	since := time.Time{}
 	switch {
-	case !a.LastPrivateFailed.After(a.LastPrivate) || c.PublishedAt.IsZero():
-		c.FailingSince = time.Time{}
-	case c.FailingSince.IsZero():
-		c.FailingSince = a.LastPrivateFailed
+	case c.PublishedAt.IsZero():
+	case v.Ready == 0:
+		since = v.Now
+	case a.LastPrivateFailed.After(a.LastPrivate):
+		since = a.LastPrivateFailed
+	}
+	if c.FailingSince.IsZero() || since.IsZero() {
+		c.FailingSince = since
 	}
 }
 
@@ -164,15 +190,21 @@ func failing(c postern.Cutover, v CutoverView) string {
 		return ""
 	}
 	seen := a.LastPrivate.After(c.PublishedAt)
-	quiet := v.Now.Sub(latest(a.LastPrivate, c.PublishedAt)) >= v.Rules.Window
+	lasts := func(until time.Time) bool { return !c.FailingSince.IsZero() && until.Sub(c.FailingSince) >= failingFor }
+	quiet := v.Now.Sub(latest(a.LastPrivate, c.PublishedAt)) >= v.Rules.Window && a.WindowSources+a.GoneSources >= v.Rules.Clients
 	switch {
 	case seen && v.Ready == 0:
 		return "private clients came, and now no endpoint that reaches the tenant is ready"
-	case seen && !c.FailingSince.IsZero() && a.LastPrivateFailed.Sub(c.FailingSince) >= failingFor:
+	case v.Ready == 0 && lasts(v.Now):
+		return "no endpoint that reaches the tenant is ready, and whoever has private DNS in place is led to one"
+	case seen && a.LastPrivateFailed.After(a.LastPrivate) && lasts(a.LastPrivateFailed):
 		return "private clients came, and now the tenant's app does not answer them"
-	case quiet && a.WindowSources >= v.Rules.Clients && seen:
+	case quiet && seen:
 		return fmt.Sprintf("nobody came through an endpoint any more in %s, while %d clients came publicly: private access probably broke", v.Rules.Window, a.WindowSources)
-	case quiet && a.WindowSources >= v.Rules.Clients:
+	case quiet && a.GoneSources > a.WindowSources:
+		return fmt.Sprintf("nobody came through an endpoint in %s, and of the clients that came publicly before, %d have not come since: "+
+			"their private DNS may lead them where they get no answer; probe the endpoint from their network (`postern tenant probe %s`), and begin when they work", v.Rules.Window, a.GoneSources, c.Tenant)
+	case quiet:
 		return fmt.Sprintf("nobody came through an endpoint in %s, while %d clients came publicly: the customer's private DNS is probably not in place", v.Rules.Window, a.WindowSources)
 	}
 	return ""
@@ -185,7 +217,8 @@ func (s *CutoverStep) rollBack(now time.Time, why string) {
 
 func (s *CutoverStep) enforce(v CutoverView) {
 	c := &s.After
-	if s.obeyed(v, !v.Routes.Public, "refuses public clients") && !v.Now.Before(c.DrainUntil) {
+	drained := s.passed(v, c.EnforcedAt, c.DrainUntil.Sub(c.EnforcedAt), "public connections that were open may live on for %s")
+	if s.obeyed(v, !v.Routes.Public, "refuses public clients") && drained {
 		// The nodes cut what is still open by the next table, not by their clocks.
 		c.Phase, c.EnforceRevision = postern.CutoverWithdrawing, 0
 		s.Event = "every node refuses public clients: the fallback record is withdrawn"
@@ -196,7 +229,8 @@ func (s *CutoverStep) withdraw(v CutoverView) {
 	c := &s.After
 	// A node that comes back, or is unfenced, in the meantime is waited for.
 	nodes := s.obeyed(v, !v.Routes.Public && !v.Routes.Drains, "cuts the last public connections")
-	if s.answered(v, &c.WithdrawnAt, "the public zone has no answer for the privatelink name") && nodes && v.Now.Sub(c.WithdrawnAt) >= v.Rules.TTL {
+	gone := s.answered(v, &c.WithdrawnAt, "the public zone has no answer for the privatelink name")
+	if s.passed(v, c.WithdrawnAt, v.Rules.TTL, "the fallback must have been out of the zones for %s, so that no resolver remembers it") && gone && nodes {
 		c.Phase, c.EndedAt, c.EndedBy, c.EndedWhy = postern.CutoverComplete, v.Now, "loop", "the tenant is reachable privately only"
 		s.Event = "complete: the tenant is reachable privately only"
 	}
@@ -206,10 +240,30 @@ func (s *CutoverStep) withdraw(v CutoverView) {
 // remembers the way over the privatelink name.
 func (s *CutoverStep) settle(v CutoverView) {
 	c := &s.After
-	never := c.RedirectedAt.IsZero()
-	if never || s.answered(v, &c.RestoredAt, "the standard hostname leads to the public ingress") && v.Now.Sub(c.RestoredAt) >= v.Rules.TTL {
+	if c.RedirectedAt.IsZero() && !c.LedBefore { // nobody was led there
+		c.SettledAt = v.Now
+		return
+	}
+	restored := s.answered(v, &c.RestoredAt, "the standard hostname leads to the public ingress")
+	if s.passed(v, c.RestoredAt, v.Rules.TTL, "the way back must have been in the zones for %s, so that no resolver remembers the way over the privatelink name") && restored {
 		c.SettledAt = v.Now
 	}
+}
+
+// passed demands that something has been so for long enough.
+func (s *CutoverStep) passed(v CutoverView, since time.Time, wanted time.Duration, what string) bool {
+	if !since.IsZero() && v.lasted(since) >= wanted {
+		return s.set(v, postern.TimePassed, true, postern.ReasonPassed, "passed: "+what, wanted)
+	}
+	return s.set(v, postern.TimePassed, false, postern.ReasonWaitsForTime, "waits: "+what, wanted)
+}
+
+// ready demands an endpoint through which clients can come.
+func (s *CutoverStep) ready(v CutoverView) bool {
+	if v.Ready > 0 {
+		return s.set(v, postern.PathReady, true, postern.ReasonBytesPass, "an endpoint that reaches the tenant is ready")
+	}
+	return s.set(v, postern.PathReady, false, postern.ReasonNotReady, "no endpoint that reaches the tenant is ready; `postern endpoint list` tells why")
 }
 
 // obeyed tells whether every node obeys the first table that says what the
@@ -247,13 +301,18 @@ func (s *CutoverStep) dns(v CutoverView, wanted string) bool {
 }
 
 func (s *CutoverStep) private(v CutoverView) bool {
-	c := s.After
-	last := v.Arrivals.LastPrivate
-	if !c.PublishedAt.IsZero() && last.After(c.PublishedAt) && v.Now.Sub(last) <= v.Rules.Lately() {
-		return s.set(v, postern.PrivateTraffic, true, postern.ReasonSeen, "clients come through an endpoint by the standard hostname")
+	c, a := s.After, v.Arrivals
+	seen := !c.PublishedAt.IsZero() && a.LastPrivate.After(c.PublishedAt) && v.Now.Sub(a.LastPrivate) <= v.Rules.Lately()
+	switch {
+	case len(a.PrivateRefused) > 0 && !c.Accepts(postern.BlockerPrivateRefused):
+		return s.set(v, postern.PrivateTraffic, false, postern.ReasonPrivateRefused,
+			"clients that come privately are refused: %s; have their network's DNS name an endpoint that reaches the tenant (`postern dns %s`; `postern denials` tells more), or accept that: postern cutover acknowledge %s %s",
+			few(a.PrivateRefused), c.Tenant, c.Tenant, postern.BlockerPrivateRefused)
+	case !seen:
+		return s.set(v, postern.PrivateTraffic, false, postern.ReasonNotSeen,
+			"nobody comes through an endpoint by the standard hostname; in the customer's network the privatelink name must resolve to the endpoint (`postern dns %s`), and a client must use the standard hostname", c.Tenant)
 	}
-	return s.set(v, postern.PrivateTraffic, false, postern.ReasonNotSeen,
-		"nobody comes through an endpoint by the standard hostname; in the customer's network the privatelink name must resolve to the endpoint (`postern dns %s`), and a client must use the standard hostname", c.Tenant)
+	return s.set(v, postern.PrivateTraffic, true, postern.ReasonSeen, "clients come through an endpoint by the standard hostname")
 }
 
 func (s *CutoverStep) public(v CutoverView) bool {
@@ -347,33 +406,59 @@ func ReadyEndpoints(p *postern.Platform, t postern.Tenant, d Desired) (ids []str
 // Folded is the name of public clients whose addresses a node did not keep.
 const Folded = "clients beyond those that a node tells apart"
 
-// Arrivals sums up who came for a host: since a time, which public clients
-// still come after a later one, and how many came publicly in the window.
-func Arrivals(as []postern.ArrivalCount, since, late, window time.Time) ArrivalView {
+// ArrivalTimes are the moments by which arrivals count.
+type ArrivalTimes struct {
+	Since  time.Time // what was seen last before this counts for nothing but Before
+	Late   time.Time // who comes publicly after this comes still
+	Window time.Time // when the window began
+	Before time.Time // who came publicly between this and Late, and not since, has gone
+}
+
+// Arrivals sums up who came for a host of an organization.
+func Arrivals(as []postern.ArrivalCount, organization string, t ArrivalTimes) ArrivalView {
 	var v ArrivalView
-	lately := map[string]bool{}
+	public := map[string]time.Time{} // when each was seen last
+	good, bad := map[string]time.Time{}, map[string]postern.ArrivalCount{}
 	for _, a := range as {
 		switch {
-		case a.LastSeen.Before(since):
-		case a.Listener == postern.ListenerPrivate && a.Denial == "":
-			v.LastPrivate = latest(v.LastPrivate, a.LastSeen)
-		case a.Listener == postern.ListenerPrivate && a.Denial == postern.DenyBackendDown:
-			v.LastPrivateFailed = latest(v.LastPrivateFailed, a.LastSeen)
 		case a.Listener == postern.ListenerPublic && a.Denial == "":
 			source := a.Source
 			if source == "" {
 				source = Folded
 			}
-			if !a.LastSeen.Before(window) {
-				lately[source] = true
+			public[source] = latest(public[source], a.LastSeen)
+		case a.Listener != postern.ListenerPrivate, a.LastSeen.Before(t.Since):
+		case a.Denial == "":
+			v.LastPrivate = latest(v.LastPrivate, a.LastSeen)
+			good[a.EndpointID] = latest(good[a.EndpointID], a.LastSeen)
+		default:
+			if a.Denial == postern.DenyBackendDown {
+				v.LastPrivateFailed = latest(v.LastPrivateFailed, a.LastSeen)
 			}
-			if a.LastSeen.After(late) && !slices.Contains(v.PublicSources, source) {
-				v.PublicSources = append(v.PublicSources, source)
+			// A stranger's endpoint is rightly refused.
+			if a.Organization == organization && a.LastSeen.After(bad[a.EndpointID].LastSeen) {
+				bad[a.EndpointID] = a
 			}
 		}
 	}
+	for id, a := range bad {
+		if a.LastSeen.After(good[id]) {
+			v.PrivateRefused = append(v.PrivateRefused, fmt.Sprintf("%s (%s)", id, a.Denial))
+		}
+	}
+	for source, last := range public {
+		switch {
+		case last.After(t.Late):
+			v.PublicSources = append(v.PublicSources, source)
+		case last.After(t.Before):
+			v.GoneSources++
+		}
+		if !last.Before(t.Window) && !last.Before(t.Since) {
+			v.WindowSources++
+		}
+	}
+	slices.Sort(v.PrivateRefused)
 	slices.Sort(v.PublicSources)
-	v.WindowSources = len(lately)
 	return v
 }
 

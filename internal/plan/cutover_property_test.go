@@ -36,6 +36,7 @@ func checkStep(t interface {
 		public := v.Arrivals.PublicSources
 		if !v.DNS.Wanted || after.RedirectedAt.IsZero() || after.PublishedAt.IsZero() || since < v.Rules.TTL+v.Rules.Observe ||
 			!v.Arrivals.LastPrivate.After(after.PublishedAt) || v.Ready == 0 ||
+			len(v.Arrivals.PrivateRefused) > 0 && !slices.Contains(before.Acknowledged, postern.BlockerPrivateRefused) ||
 			len(public) > 0 && !slices.Contains(before.Acknowledged, postern.BlockerPublicClients) ||
 			len(plan.Waiting(v.Nodes, v.Routes.Revision, v.Rules.NodeSilence, v.Now)) > 0 {
 			t.Fatalf("enforced although %+v", v)
@@ -56,11 +57,11 @@ func checkStep(t interface {
 	}
 	switch {
 	case before.RedirectedAt.IsZero() && !after.RedirectedAt.IsZero():
-		if !v.DNS.Wanted || after.FallbackAt.IsZero() || v.Now.Sub(after.FallbackAt) < v.Rules.TTL {
+		if !v.DNS.Wanted || after.FallbackAt.IsZero() || v.Now.Sub(after.FallbackAt) < v.Rules.TTL || v.Ready == 0 {
 			t.Fatalf("led to the privatelink name although %+v, %+v", after, v)
 		}
 	case before.SettledAt.IsZero() && !after.SettledAt.IsZero():
-		if !after.RedirectedAt.IsZero() && (!v.DNS.Wanted || after.RestoredAt.IsZero() || v.Now.Sub(after.RestoredAt) < v.Rules.TTL) {
+		if (!after.RedirectedAt.IsZero() || after.LedBefore) && (!v.DNS.Wanted || after.RestoredAt.IsZero() || v.Now.Sub(after.RestoredAt) < v.Rules.TTL) {
 			t.Fatalf("took the fallback away although %+v, %+v", after, v)
 		}
 	}
@@ -135,7 +136,9 @@ func TestCutoverObeysItsRules(t *testing.T) {
 			}
 			v := plan.CutoverView{
 				Rules: rules, Now: now, Ready: ready, DNS: plan.DNSView{Wanted: mostly("zones answer")},
-				Arrivals: plan.Arrivals(rows, c.PublishedAt, c.PublishedAt.Add(rules.TTL), now.Add(-rules.Window)), Nodes: slices.Clone(nodes),
+				Arrivals: plan.Arrivals(rows, "o", plan.ArrivalTimes{
+					Since: c.PublishedAt, Late: c.PublishedAt.Add(rules.TTL), Window: now.Add(-rules.Window), Before: c.RedirectedAt.Add(-rules.Window),
+				}), Nodes: slices.Clone(nodes),
 				Routes: plan.RouteView{Revision: revision, Public: public, Drains: drains && !public},
 			}
 			v.DNS.Contradicted = !v.DNS.Wanted && rapid.Bool().Draw(t, "one says otherwise")
@@ -212,7 +215,7 @@ func (r *rehearsal) round() {
 	}
 	v := plan.CutoverView{
 		Rules: theRules, Now: now, Ready: r.ready, DNS: plan.DNSView{Wanted: wanted, Detail: "192.0.2.53:53 lags"},
-		Arrivals: plan.Arrivals(rows, since, late, now.Add(-theRules.Window)), Nodes: slices.Clone(r.nodes),
+		Arrivals: plan.Arrivals(rows, "", plan.ArrivalTimes{Since: since, Late: late, Window: now.Add(-theRules.Window), Before: since}), Nodes: slices.Clone(r.nodes),
 		Routes: plan.RouteView{Revision: r.revision, Public: r.public, Drains: r.drains},
 	}
 	step := plan.Cutover(r.c, v)

@@ -86,33 +86,39 @@ func TestCutoverSteps(t *testing.T) {
 	}{
 		{"a resolver may remember that there was no fallback", preparing, func(c *postern.Cutover, _ *plan.CutoverView) {
 			c.FallbackAt = noon.Add(-time.Minute + time.Second)
-		}, rehearse, nil, "as a fallback"},
+		}, rehearse, []postern.Reason{postern.ReasonWaitsForTime}, "as a fallback"},
 		{"a server does not know the fallback", preparing, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.DNS = plan.DNSView{Contradicted: true, Detail: "192.0.2.53:53 says nothing"}
-		}, rehearse, []postern.Reason{postern.ReasonNotPublished}, "192.0.2.53:53 says nothing"},
+		}, rehearse, []postern.Reason{postern.ReasonNotPublished, postern.ReasonWaitsForTime}, "192.0.2.53:53 says nothing"},
 		{"what is not led to cannot fail", preparing, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Ready, v.Arrivals.WindowSources, v.DNS = 0, 99, plan.DNSView{Detail: "192.0.2.53:53: no answer"}
-		}, rehearse, []postern.Reason{postern.ReasonNotPublished}, ""},
+		}, rehearse, []postern.Reason{postern.ReasonNotPublished, postern.ReasonNotReady}, ""},
+		{"nobody is led to where no endpoint is ready", preparing, func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.Ready = 0
+		}, rehearse, []postern.Reason{postern.ReasonNotReady}, "no endpoint that reaches the tenant is ready"},
+		{"the servers were asked a while ago", preparing, func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.Asked = noon.Add(-time.Second)
+		}, rehearse, []postern.Reason{postern.ReasonWaitsForTime}, ""},
 		{name: "a good rehearsal enforces", from: rehearsed, want: enforce},
 		{"servers that do not answer hold it", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.DNS = plan.DNSView{Detail: "192.0.2.53:53: no answer"}
 		}, rehearse, []postern.Reason{postern.ReasonNotPublished}, "192.0.2.53:53: no answer"},
 		{"nothing begins before it was published", rehearsed, func(c *postern.Cutover, _ *plan.CutoverView) {
 			c.PublishedAt = time.Time{}
-		}, rehearse, []postern.Reason{postern.ReasonNotSeen}, ""},
+		}, rehearse, []postern.Reason{postern.ReasonNotSeen, postern.ReasonWaitsForTime}, ""},
 		{"a second before the observation is over", rehearsed, func(c *postern.Cutover, _ *plan.CutoverView) {
 			c.PublishedAt = c.PublishedAt.Add(time.Second)
-		}, rehearse, nil, ""},
+		}, rehearse, []postern.Reason{postern.ReasonWaitsForTime}, ""},
 		{"who comes publicly counts from the TTL on, so the observation begins there", rehearsed, func(c *postern.Cutover, _ *plan.CutoverView) {
 			c.PublishedAt = noon.Add(-24 * time.Hour)
-		}, rehearse, nil, ""},
+		}, rehearse, []postern.Reason{postern.ReasonWaitsForTime}, ""},
 		{"a server says something else: the observation begins anew", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.DNS = plan.DNSView{Contradicted: true, Detail: "192.0.2.53:53 says A 192.0.2.1"}
-		}, rehearse, []postern.Reason{postern.ReasonNotPublished, postern.ReasonNotSeen}, "192.0.2.53:53 says A"},
+		}, rehearse, []postern.Reason{postern.ReasonNotPublished, postern.ReasonNotSeen, postern.ReasonWaitsForTime}, "192.0.2.53:53 says A"},
 		{"the TTL counts where nothing is observed", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
 			v.Rules.Observe = 0
 			c.PublishedAt, v.Arrivals.LastPrivate = noon.Add(-time.Minute+time.Second), noon
-		}, rehearse, nil, ""},
+		}, rehearse, []postern.Reason{postern.ReasonWaitsForTime}, ""},
 		{"and has passed", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
 			v.Rules.Observe = 0
 			c.PublishedAt, v.Arrivals.LastPrivate = noon.Add(-time.Minute), noon
@@ -151,7 +157,19 @@ func TestCutoverSteps(t *testing.T) {
 		}, enforce, nil, ""},
 		{"no endpoint is ready, and nobody came", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Ready, v.Arrivals.LastPrivate = 0, time.Time{}
-		}, rehearse, []postern.Reason{postern.ReasonNotSeen}, ""},
+		}, rehearse, []postern.Reason{postern.ReasonNotReady, postern.ReasonNotSeen}, "postern endpoint list"},
+		{"none is ready for five seconds", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
+			v.Ready, v.Arrivals.LastPrivate, c.FailingSince = 0, time.Time{}, noon.Add(-5*time.Second)
+		}, back, nil, "whoever has private DNS in place is led to one"},
+		{"a network's clients are refused", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
+			v.Arrivals.PrivateRefused = []string{"vpce-b (not_authorized)"}
+		}, rehearse, []postern.Reason{postern.ReasonPrivateRefused}, "vpce-b (not_authorized); have their network's DNS name"},
+		{"and that is accepted", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
+			v.Arrivals.PrivateRefused, c.Acknowledged = []string{"vpce-b (not_authorized)"}, []string{postern.BlockerPrivateRefused}
+		}, enforce, nil, ""},
+		{"the clients of before have gone, and nobody comes privately", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
+			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour), plan.ArrivalView{GoneSources: 2, WindowSources: 1}
+		}, back, nil, "2 have not come since"},
 		{"the endpoint that carried clients is gone", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Ready = 0
 		}, back, nil, "no endpoint that reaches the tenant is ready"},
@@ -175,13 +193,13 @@ func TestCutoverSteps(t *testing.T) {
 		}, back, nil, "while 3 clients came publicly"},
 		{"a second before the window is over", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
 			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour+time.Second), plan.ArrivalView{WindowSources: 3}
-		}, rehearse, []postern.Reason{postern.ReasonNotSeen}, ""},
+		}, rehearse, []postern.Reason{postern.ReasonNotSeen, postern.ReasonWaitsForTime}, ""},
 		{"two come publicly", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
 			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour), plan.ArrivalView{WindowSources: 2}
-		}, rehearse, []postern.Reason{postern.ReasonNotSeen}, ""},
+		}, rehearse, []postern.Reason{postern.ReasonNotSeen, postern.ReasonWaitsForTime}, ""},
 		{"many come publicly and one privately", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
 			c.PublishedAt, v.Arrivals = noon.Add(-time.Hour), plan.ArrivalView{LastPrivate: noon, WindowSources: 99}
-		}, rehearse, nil, ""},
+		}, rehearse, []postern.Reason{postern.ReasonWaitsForTime}, ""},
 		{"they come privately no more, while three come publicly", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Arrivals = plan.ArrivalView{LastPrivate: noon.Add(-time.Hour), WindowSources: 3}
 		}, back, nil, "private access probably broke"},
@@ -201,7 +219,7 @@ func TestCutoverSteps(t *testing.T) {
 		}, enforce, []postern.Reason{postern.ReasonWaitsForNodes}, "waits for node n1;"},
 		{"a second before the drain is over", enforcing, func(c *postern.Cutover, _ *plan.CutoverView) {
 			c.DrainUntil = noon.Add(time.Second)
-		}, enforce, nil, ""},
+		}, enforce, []postern.Reason{postern.ReasonWaitsForTime}, ""},
 		{"a dead endpoint does not make it public", enforcing, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Ready, v.Arrivals = 0, plan.ArrivalView{LastPrivate: noon.Add(-time.Minute), LastPrivateFailed: noon, WindowSources: 9}
 		}, withdraw, nil, ""},
@@ -209,13 +227,13 @@ func TestCutoverSteps(t *testing.T) {
 		{name: "withdrawn for the TTL, it is complete", from: withdrawing, want: complete},
 		{"the zones' servers lag", withdrawing, func(c *postern.Cutover, v *plan.CutoverView) {
 			c.WithdrawnAt, v.DNS = time.Time{}, plan.DNSView{Detail: "192.0.2.53:53 says A 192.0.2.1"}
-		}, withdraw, []postern.Reason{postern.ReasonNotPublished}, "192.0.2.53:53 says A"},
+		}, withdraw, []postern.Reason{postern.ReasonNotPublished, postern.ReasonWaitsForTime}, "192.0.2.53:53 says A"},
 		{"resolvers may have the old answer", withdrawing, func(c *postern.Cutover, _ *plan.CutoverView) {
 			c.WithdrawnAt = noon.Add(-time.Minute + time.Second)
-		}, withdraw, nil, ""},
+		}, withdraw, []postern.Reason{postern.ReasonWaitsForTime}, ""},
 		{"the TTL counts from the answer", withdrawing, func(c *postern.Cutover, _ *plan.CutoverView) {
 			c.WithdrawnAt = time.Time{}
-		}, withdraw, nil, ""},
+		}, withdraw, []postern.Reason{postern.ReasonWaitsForTime}, ""},
 		{"a node may keep public connections by its clock", withdrawing, func(c *postern.Cutover, v *plan.CutoverView) {
 			c.EnforceRevision, v.Routes.Drains = 0, true
 		}, withdraw, []postern.Reason{postern.ReasonWaitsForNodes}, "cuts the last public connections is being made"},
@@ -354,22 +372,36 @@ func TestArrivalsSumsUp(t *testing.T) {
 	row := func(listener, source string, d postern.Denial, last int) postern.ArrivalCount {
 		return postern.ArrivalCount{Listener: listener, Source: source, Denial: d, LastSeen: at(last)}
 	}
+	from := func(a postern.ArrivalCount, endpoint, organization string) postern.ArrivalCount {
+		a.EndpointID, a.Organization = endpoint, organization
+		return a
+	}
 	got := plan.Arrivals([]postern.ArrivalCount{
 		row("private", "", "", -9),                     // before
 		row("private", "", "", 3),                      //
 		row("private", "", "", 2),                      //
 		row("private", "", postern.DenyBackendDown, 4), // let in, and the app was down
 		row("private", "", postern.DenyNotAuthorized, 5),
+		from(row("private", "", "", 1), "vpce-a", "o"),
+		from(row("private", "", postern.DenyNotAuthorized, 0), "vpce-a", "o"), // it works since
+		from(row("private", "", postern.DenyNotAuthorized, 1), "vpce-b", "o"),
+		from(row("private", "", postern.DenyBackendDown, 2), "vpce-b", "o"),
+		from(row("private", "", postern.DenyNotAuthorized, -3), "vpce-c", "o"), // before
+		from(row("private", "", postern.DenyNotAuthorized, 3), "vpce-d", "another"),
 		row("public", "a", "", 0),
 		row("public", "b", "", 11),
 		row("public", "b", "", 12), // in another region
 		row("public", "c", "", 10), // not later than late
 		row("public", "d", postern.DenyNotPublic, 13),
-		row("public", "e", "", -1),
+		row("public", "e", "", -1), // there before, and gone
+		row("public", "f", "", -6), // long gone
 		row("public", "aa", "", 11),
 		row("public", "", "", 12), // folded by the node
-	}, at(0), at(10), at(9))
-	want := plan.ArrivalView{LastPrivate: at(3), LastPrivateFailed: at(4), PublicSources: []string{"aa", "b", plan.Folded}, WindowSources: 4}
+	}, "o", plan.ArrivalTimes{Since: at(0), Late: at(10), Window: at(9), Before: at(-5)})
+	want := plan.ArrivalView{
+		LastPrivate: at(3), LastPrivateFailed: at(4), PrivateRefused: []string{"vpce-b (backend_unreachable)"},
+		PublicSources: []string{"aa", "b", plan.Folded}, WindowSources: 4, GoneSources: 3,
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -43,8 +43,8 @@ func Preflight(p *postern.Platform, v PreflightView) []postern.Blocker {
 	add(len(v.Ready) == 0, false, postern.BlockerNoEndpoint, nil,
 		"no ready endpoint reaches the tenant; create one and claim it (`postern endpoint claim`)")
 	unproven := slices.DeleteFunc(slices.Clone(v.Ready), func(id string) bool { return slices.Contains(v.Proven, id) })
-	add(len(v.Ready) > 0 && len(unproven) == len(v.Ready), true, postern.BlockerPathUnproven, unproven,
-		"no probe has come through an endpoint; send one from the customer's network (`postern tenant probe %s`)", v.Tenant.Name)
+	add(len(unproven) > 0, true, postern.BlockerPathUnproven, unproven,
+		"no probe has come through each endpoint in the last day; send one from the network that uses it (`postern tenant probe %s`)", v.Tenant.Name)
 	var open []string
 	for _, i := range v.Isolation {
 		if !i.Isolated {

@@ -24,7 +24,7 @@ func TestPreflight(t *testing.T) {
 	const integration = "SCIM (or ask for a public scim ingress)"
 	good := func() (*postern.Platform, plan.PreflightView) {
 		return publicPlatform(), plan.PreflightView{
-			Tenant: postern.Tenant{Name: "example", Region: "us-east-1"}, Ready: []string{"vpce-1", "vpce-2"}, Proven: []string{"vpce-2", "vpce-9"},
+			Tenant: postern.Tenant{Name: "example", Region: "us-east-1"}, Ready: []string{"vpce-1", "vpce-2"}, Proven: []string{"vpce-1", "vpce-2", "vpce-9"},
 			Isolation: []plan.Isolation{{Address: "10.0.0.1:443", Isolated: true}}, Nodes: 2,
 		}
 	}
@@ -38,6 +38,7 @@ func TestPreflight(t *testing.T) {
 		{"no public side in the tenant's region", func(_ *postern.Platform, v *plan.PreflightView) { v.Tenant.Region = "us-west-2" }, "NoPublicIngress", nil},
 		{"no endpoint", func(_ *postern.Platform, v *plan.PreflightView) { v.Ready = nil }, "NoReadyEndpoint", nil},
 		{"no probe", func(_ *postern.Platform, v *plan.PreflightView) { v.Proven = nil }, "PathUnproven may", []string{"vpce-1", "vpce-2"}},
+		{"a probe through one of two", func(_ *postern.Platform, v *plan.PreflightView) { v.Proven = []string{"vpce-2"} }, "PathUnproven may", []string{"vpce-1"}},
 		{"a probe through an endpoint that is gone", func(_ *postern.Platform, v *plan.PreflightView) { v.Proven = []string{"vpce-9"} }, "PathUnproven may", []string{"vpce-1", "vpce-2"}},
 		{"a backend that answers", func(_ *postern.Platform, v *plan.PreflightView) {
 			v.Isolation = append(v.Isolation, plan.Isolation{Address: "10.0.0.2:443", Detail: "answers 200"})

@@ -10,13 +10,13 @@ import (
 )
 
 const cutoverColumns = `id, tenant, organization, phase, acknowledged, conditions, started_by, started_at, fallback_at, redirected_at, published_at,
-	failing_since, enforced_at, drain_until, enforce_revision, withdrawn_at, ended_at, ended_by, ended_why, restored_at, settled_at, resource_version`
+	failing_since, enforced_at, drain_until, enforce_revision, withdrawn_at, ended_at, ended_by, ended_why, restored_at, settled_at, led_before, resource_version`
 
 func scanCutover(r row) (c postern.Cutover, err error) {
 	var acknowledged, conditions string
 	var started, fallback, redirected, published, failing, enforced, drain, withdrawn, ended, restored, settled int64
 	if err := r.Scan(&c.ID, &c.Tenant, &c.Organization, &c.Phase, &acknowledged, &conditions, &c.StartedBy, &started, &fallback, &redirected, &published,
-		&failing, &enforced, &drain, &c.EnforceRevision, &withdrawn, &ended, &c.EndedBy, &c.EndedWhy, &restored, &settled, &c.ResourceVersion); err != nil {
+		&failing, &enforced, &drain, &c.EnforceRevision, &withdrawn, &ended, &c.EndedBy, &c.EndedWhy, &restored, &settled, &c.LedBefore, &c.ResourceVersion); err != nil {
 		return c, err
 	}
 	c.StartedAt, c.FallbackAt, c.RedirectedAt, c.PublishedAt = timeOf(started), timeOf(fallback), timeOf(redirected), timeOf(published)
@@ -71,17 +71,24 @@ func (t *Tx) ListCurrentCutovers() ([]postern.Cutover, error) {
 
 // CreateCutover adds one with resource version 1; a tenant with one that
 // counts is a conflict. One that was rolled back and is not settled yet has
-// nothing left to do: the new one begins where it stands.
+// nothing left to do: the new one begins where it stands, and settles for it.
 func (t *Tx) CreateCutover(c postern.Cutover) (postern.Cutover, error) {
 	c.ResourceVersion = 1
+	before, err := list(t, scanCutover, `SELECT `+cutoverColumns+` FROM cutovers WHERE tenant = ? AND phase = ? AND settled_at = 0`, c.Tenant, postern.CutoverRolledBack)
+	if err != nil {
+		return c, err
+	}
+	for _, b := range before {
+		c.LedBefore = c.LedBefore || b.LedBefore || !b.RedirectedAt.IsZero()
+	}
 	acknowledged, conditions, err := cutoverJSON(c)
 	if err != nil {
 		return c, err
 	}
-	n, err := t.exec(`INSERT INTO cutovers (`+cutoverColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+	n, err := t.exec(`INSERT INTO cutovers (`+cutoverColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		c.ID, c.Tenant, c.Organization, c.Phase, acknowledged, conditions, c.StartedBy, micros(c.StartedAt), micros(c.FallbackAt), micros(c.RedirectedAt), micros(c.PublishedAt),
 		micros(c.FailingSince), micros(c.EnforcedAt), micros(c.DrainUntil), c.EnforceRevision, micros(c.WithdrawnAt), micros(c.EndedAt), c.EndedBy, c.EndedWhy,
-		micros(c.RestoredAt), micros(c.SettledAt), c.ResourceVersion)
+		micros(c.RestoredAt), micros(c.SettledAt), c.LedBefore, c.ResourceVersion)
 	if err == nil && n == 0 {
 		err = postern.CutoverExists(c.Tenant)
 	}
