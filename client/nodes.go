@@ -45,7 +45,7 @@ type NodeRegistration struct {
 	Version         string   `json:"version" maxLength:"100"`
 	BootID          string   `json:"boot_id" minLength:"8" maxLength:"64" doc:"Drawn when the process started"`
 	AppliedRevision int64    `json:"applied_revision" minimum:"0" doc:"In force already, from the node's disk"`
-	AppliedSum      string   `json:"applied_sum,omitempty" maxLength:"64" doc:"Checksum of that table, by which the control plane notices that it made another of this revision"`
+	AppliedSum      string   `json:"applied_sum,omitempty" maxLength:"64" doc:"Checksum of that table; one that the control plane did not make counts as none"`
 }
 
 // NodeReport is what a node saw since its last one. It is sent unchanged until
@@ -57,6 +57,8 @@ type NodeReport struct {
 	BootID          string    `json:"boot_id" minLength:"8" maxLength:"64"`
 	Seq             int64     `json:"seq" minimum:"1" doc:"Counts this boot's reports from 1"`
 	AppliedRevision int64     `json:"applied_revision" minimum:"0" doc:"In force and on the node's disk"`
+	AppliedSum      string    `json:"applied_sum,omitempty" maxLength:"64" doc:"Checksum of that table; one that the control plane did not make counts as none"`
+	SentAt          time.Time `json:"sent_at,omitzero" doc:"By the node's clock, of this attempt: the times of the arrivals are put right by it"`
 	Arrivals        []Arrival `json:"arrivals,omitempty" maxItems:"2000"`
 }
 

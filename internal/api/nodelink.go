@@ -27,6 +27,8 @@ type Hub interface {
 	// Stream sends what leads from a revision to the current routes, and then
 	// each new one, until ctx ends or send fails; it returns that error.
 	Stream(ctx context.Context, have int64, send func(nodelink.Message) error) error
+	// Knows tells whether a table of this revision and checksum was made here.
+	Knows(revision int64, sum string) bool
 }
 
 // nodes may call what links a node; which node it is, the token's name says.
@@ -79,6 +81,7 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 		ID: in.Body.ID, Regions: in.Body.Regions, Version: in.Body.Version, BootID: in.Body.BootID,
 		AppliedRevision: in.Body.AppliedRevision, LastSeen: s.Now(),
 	}
+	foreign := n.AppliedRevision > 0 && !s.Hub.Knows(n.AppliedRevision, in.Body.AppliedSum)
 	if err := itself(id, n.ID); err != nil {
 		return nil, err
 	}
@@ -92,6 +95,12 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 	}
 	out := &versioned[client.Node]{}
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
+		if foreign {
+			if err := s.lead(tx, id, n.AppliedRevision, in.Body.AppliedSum); err != nil {
+				return err
+			}
+			n.AppliedRevision = 0
+		}
 		stored, news, err := tx.UpsertNode(n)
 		if err != nil {
 			return err
@@ -100,9 +109,6 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 			if err := s.event(tx, id, "node.registered", "node", n.ID, "", "a process of version "+n.Version+" for "+strings.Join(stored.Regions, ", ")); err != nil {
 				return err
 			}
-		}
-		if err := s.lead(tx, id, stored, in.Body.AppliedSum); err != nil {
-			return err
 		}
 		return s.answerNode(tx, stored, out)
 	})
@@ -120,28 +126,32 @@ const maxLead = 1 << 32
 
 // lead numbers the routes on from what a node obeys when this control plane did
 // not make that: a node ignores what is not newer, and its database was restored
-// from a backup.
-func (s *Server) lead(tx *store.Tx, id postern.Identity, n postern.Node, sum string) error {
+// from a backup. What cutovers waited for the nodes to obey has another number
+// then.
+func (s *Server) lead(tx *store.Tx, id postern.Identity, applied int64, sum string) error {
 	routes, err := tx.FindRoutes()
 	if err != nil {
 		return err
 	}
-	ahead := n.AppliedRevision > routes.Revision
-	another := n.AppliedRevision == routes.Revision && sum != "" && sum != nodelink.Sum(routes)
-	if !ahead && !another {
-		return nil
+	switch {
+	case applied < routes.Revision, applied == routes.Revision && sum == nodelink.Sum(routes):
+		return nil // it gets the current table, which is newer, or has it
+	case applied-routes.Revision > maxLead:
+		return postern.Invalid("applied_revision", strconv.FormatInt(applied, 10), "further ahead than any control plane of this node can have been", "remove the node's routes.json and start it again")
 	}
-	if n.AppliedRevision-routes.Revision > maxLead {
-		return postern.Invalid("applied_revision", strconv.FormatInt(n.AppliedRevision, 10), "further ahead than any control plane of this node can have been", "remove the node's routes.json and start it again")
-	}
-	routes.Revision = n.AppliedRevision + 1
-	return errors.Join(tx.SaveRoutes(routes), s.event(tx, id, "routes.led", "node", n.ID, "",
-		fmt.Sprintf("the node obeys a table of revision %d that this control plane did not make, as after a restore of its database; the next one is of revision %d", n.AppliedRevision, routes.Revision)))
+	routes.Revision = applied + 1
+	return errors.Join(tx.SaveRoutes(routes), tx.ForgetEnforceRevisions(), s.event(tx, id, "routes.led", "node", id.Name, "",
+		fmt.Sprintf("the node obeys a table of revision %d that this control plane did not make, as after a restore of its database; the next one is of revision %d", applied, routes.Revision)))
 }
 
 func (s *Server) reportNode(ctx context.Context, id postern.Identity, in *struct{ Body client.NodeReport }) (*struct{}, error) {
 	r := postern.NodeReport{Node: in.Body.ID, BootID: in.Body.BootID, Seq: in.Body.Seq, AppliedRevision: in.Body.AppliedRevision}
+	shift := s.clockOf(in.Body.SentAt)
 	for _, a := range in.Body.Arrivals {
+		a.FirstSeen, a.LastSeen = shift(a.FirstSeen), shift(a.LastSeen)
+		if a.FirstSeen.After(a.LastSeen) { // its clock was set back meanwhile
+			a.FirstSeen = a.LastSeen
+		}
 		r.Arrivals = append(r.Arrivals, postern.ArrivalCount{
 			Region: a.Region, Listener: a.Listener, EndpointID: a.VPCEndpointID, Source: a.Source, ServerName: a.ServerName,
 			Denial: postern.Denial(a.Reason), Organization: a.Organization, Count: a.Count, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen, JA4: a.JA4,
@@ -153,10 +163,17 @@ func (s *Server) reportNode(ctx context.Context, id postern.Identity, in *struct
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
+	foreign := r.AppliedRevision > 0 && !s.Hub.Knows(r.AppliedRevision, in.Body.AppliedSum)
 	return nil, s.Store.Update(ctx, func(tx *store.Tx) error {
 		n, err := tx.FindNode(r.Node)
 		if err != nil {
 			return err
+		}
+		if foreign {
+			if err := s.lead(tx, id, r.AppliedRevision, in.Body.AppliedSum); err != nil {
+				return err
+			}
+			r.AppliedRevision = 0 // what it obeys is not what was asked of it
 		}
 		for i, a := range r.Arrivals {
 			if !slices.Contains(n.Regions, a.Region) {
@@ -166,6 +183,24 @@ func (s *Server) reportNode(ctx context.Context, id postern.Identity, in *struct
 		_, err = tx.ReportNode(r, s.Now())
 		return err
 	})
+}
+
+// clockOf puts times of a node's clock right, by when it sent its report, and
+// lets none be in the future: what was seen tomorrow would be evidence for ever.
+func (s *Server) clockOf(sent time.Time) func(time.Time) time.Time {
+	now := s.Now()
+	return func(t time.Time) time.Time {
+		switch {
+		case t.IsZero():
+			return t
+		case !sent.IsZero():
+			t = t.Add(now.Sub(sent))
+		}
+		if t.After(now) {
+			return now
+		}
+		return t
+	}
 }
 
 type routesInput struct {

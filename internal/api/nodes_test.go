@@ -35,6 +35,22 @@ func registration(boot string, applied int64) client.NodeRegistration {
 	return client.NodeRegistration{ID: "node", Regions: []string{virginia}, Version: "v1", BootID: boot, AppliedRevision: applied}
 }
 
+// obeys is the registration of a node that has the current table.
+func (w *world) obeys(boot string) client.NodeRegistration {
+	w.t.Helper()
+	current := w.current()
+	r := registration(boot, current.Revision)
+	r.AppliedSum = nodelink.Sum(current)
+	return r
+}
+
+// current is the table that was made last.
+func (w *world) current() (r postern.Routes) {
+	w.t.Helper()
+	w.update(func(tx *store.Tx) (err error) { r, err = tx.FindRoutes(); return err })
+	return r
+}
+
 func (w *world) arrival(n int64) client.Arrival {
 	return client.Arrival{
 		Region: virginia, Listener: "private", VPCEndpointID: "vpce-0123456789abcdef0", ServerName: "example.hosted.example.com",
@@ -58,14 +74,14 @@ func TestNodeRegisters(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || current == 0 {
 		t.Errorf("current revision %d:\n%s", current, diff)
 	}
-	must[client.Node](w, "node", "POST", registrations, registration("boot-one", current))
+	must[client.Node](w, "node", "POST", registrations, w.obeys("boot-one"))
 	// What a newer node says besides is for newer control planes.
 	must[client.Node](w, "node", "POST", registrations, fmt.Sprintf(
-		`{"id":"node","regions":["us-east-1"],"version":"v1","boot_id":"boot-one","applied_revision":%d,"mood":"good","load":{"cpu":1}}`, current))
+		`{"id":"node","regions":["us-east-1"],"version":"v1","boot_id":"boot-one","applied_revision":%d,"applied_sum":%q,"mood":"good","load":{"cpu":1}}`, current, nodelink.Sum(w.current())))
 	if n := w.nodeState(); n.Status.State != "ready" {
 		t.Errorf("up to date, it is %s", n.Status.State)
 	}
-	must[client.Node](w, "node", "POST", registrations, registration("boot-two", current))
+	must[client.Node](w, "node", "POST", registrations, w.obeys("boot-two"))
 	if got := count(w.events(), "node.registered"); got != 2 {
 		t.Errorf("%d events of two processes", got)
 	}
@@ -94,35 +110,86 @@ func TestNodeRegisters(t *testing.T) {
 func TestRoutesAreNumberedOnFromAStrayNode(t *testing.T) {
 	w := newWorld(t)
 	current := must[client.Node](w, "node", "POST", registrations, registration("boot-one", 0)).Status.CurrentRevision
-	sum := func() string {
-		var r postern.Routes
-		w.update(func(tx *store.Tx) (err error) { r, err = tx.FindRoutes(); return err })
-		return nodelink.Sum(r)
-	}
-	same := registration("boot-one", current)
-	same.AppliedSum = sum()
-	if n := must[client.Node](w, "node", "POST", registrations, same); n.Status.CurrentRevision != current || n.Status.State != "ready" {
+	if n := must[client.Node](w, "node", "POST", registrations, w.obeys("boot-one")); n.Status.CurrentRevision != current || n.Status.State != "ready" {
 		t.Fatalf("the same table: %+v", n.Status)
 	}
 	other := registration("boot-one", current)
 	other.AppliedSum = strings.Repeat("0", 64)
+	w.update(func(tx *store.Tx) error {
+		_, err := tx.CreateCutover(postern.Cutover{ID: "cut_1", Tenant: "example", Organization: "example-corp", Phase: postern.CutoverEnforcing, EnforceRevision: 1})
+		return err
+	})
 	n := must[client.Node](w, "node", "POST", registrations, other)
-	if n.Status.CurrentRevision != current+1 || n.Status.State != "behind" {
+	if n.Status.CurrentRevision != current+1 || n.Status.State != "behind" || n.Status.AppliedRevision != 0 {
 		t.Errorf("another table of the same revision: %+v", n.Status)
 	}
+	// What it obeys has a number that a cutover waits for, and is not that.
+	w.update(func(tx *store.Tx) error {
+		c, err := tx.FindCutover("cut_1")
+		if c.EnforceRevision != 0 {
+			t.Errorf("the cutover counts by the old numbers: %d", c.EnforceRevision)
+		}
+		return err
+	})
 	n = must[client.Node](w, "node", "POST", registrations, registration("boot-one", current+500))
-	if n.Status.CurrentRevision != current+501 || n.Status.State != "behind" {
+	if n.Status.CurrentRevision != current+501 || n.Status.State != "behind" || n.Status.AppliedRevision != 0 {
 		t.Errorf("ahead: %+v", n.Status)
+	}
+	// It goes on to report what it has, as one does whose disk is full.
+	must[struct{}](w, "node", "POST", reports, client.NodeReport{ID: "node", BootID: "boot-one", Seq: 1, AppliedRevision: current + 500, AppliedSum: strings.Repeat("0", 64)})
+	if n := w.nodeState(); n.Status.AppliedRevision != 0 || n.Status.CurrentRevision != current+501 {
+		t.Errorf("a foreign table counts as obedience: %+v", n.Status)
 	}
 	behind := registration("boot-one", current)
 	behind.AppliedSum = strings.Repeat("0", 64)
-	if n := must[client.Node](w, "node", "POST", registrations, behind); n.Status.CurrentRevision != current+501 {
+	if n := must[client.Node](w, "node", "POST", registrations, behind); n.Status.CurrentRevision != current+501 || n.Status.AppliedRevision != 0 {
 		t.Errorf("behind: %+v", n.Status)
 	}
 	if got := count(w.events(), "routes.led"); got != 2 {
 		t.Errorf("%d events, want 2", got)
 	}
 	w.refused(http.StatusBadRequest, "invalid", "node", "POST", registrations, registration("boot-one", 1<<40))
+}
+
+// A node's clock is wrong, by a day, or was set back between two sightings.
+func TestReportsArePutRightByTheClock(t *testing.T) {
+	w := newWorld(t)
+	must[client.Node](w, "node", "POST", registrations, registration("boot-one", 0))
+	for i, tc := range []struct {
+		name              string
+		off               time.Duration // the node's clock
+		first, last       time.Duration // by it, from its now
+		wantFirst, wantAt time.Duration // by ours
+		unsaid            bool          // it does not tell its clock
+	}{
+		{name: "ahead", off: 24 * time.Hour, first: -time.Minute, last: -time.Second, wantFirst: -time.Minute, wantAt: -time.Second},
+		{name: "behind", off: -24 * time.Hour, first: -time.Minute, last: 0, wantFirst: -time.Minute, wantAt: 0},
+		{name: "set back meanwhile", first: time.Hour, last: -time.Second, wantFirst: -time.Second, wantAt: -time.Second},
+		{name: "ahead and unsaid", off: time.Hour, first: -2 * time.Hour, last: 0, wantFirst: -time.Hour, wantAt: 0, unsaid: true},
+	} {
+		node := w.clock().Add(tc.off)
+		a := w.arrival(1)
+		a.ServerName = fmt.Sprint("t", i, ".hosted.example.com")
+		a.FirstSeen, a.LastSeen = node.Add(tc.first), node.Add(tc.last)
+		r := client.NodeReport{ID: "node", BootID: "boot-one", Seq: int64(i + 1), SentAt: node, Arrivals: []client.Arrival{a}}
+		if tc.unsaid {
+			r.SentAt = time.Time{}
+		}
+		must[struct{}](w, "node", "POST", reports, r)
+		found := false
+		for _, d := range must[client.Page[client.Denial]](w, "globex", "GET", "/v1/denials", nil).Items {
+			if d.ServerName != a.ServerName {
+				continue
+			}
+			found = true
+			if !d.FirstSeen.Equal(w.clock().Add(tc.wantFirst)) || !d.LastSeen.Equal(w.clock().Add(tc.wantAt)) {
+				t.Errorf("%s: first %s and last %s from now", tc.name, d.FirstSeen.Sub(w.clock()), d.LastSeen.Sub(w.clock()))
+			}
+		}
+		if !found {
+			t.Errorf("%s: it is not there", tc.name)
+		}
+	}
 }
 
 func count(list []string, what string) (n int) {
@@ -136,7 +203,10 @@ func count(list []string, what string) (n int) {
 
 func TestNodeReports(t *testing.T) {
 	w := newWorld(t)
-	report := client.NodeReport{ID: "node", BootID: "boot-one", Seq: 1, AppliedRevision: 1, Arrivals: []client.Arrival{w.arrival(3)}}
+	current := w.current()
+	report := client.NodeReport{
+		ID: "node", BootID: "boot-one", Seq: 1, AppliedRevision: current.Revision, AppliedSum: nodelink.Sum(current), Arrivals: []client.Arrival{w.arrival(3)},
+	}
 	w.refused(http.StatusNotFound, "not_found", "node", "POST", reports, report)
 	must[client.Node](w, "node", "POST", registrations, registration("boot-one", 0))
 	before := len(w.events())
@@ -152,13 +222,13 @@ func TestNodeReports(t *testing.T) {
 	if got := seen(); got != 3 {
 		t.Errorf("a report that came three times counts %d, want 3", got)
 	}
-	must[struct{}](w, "node", "POST", reports, `{"id":"node","boot_id":"boot-one","seq":2,"applied_revision":1,"load":0.5,"arrivals":[
+	must[struct{}](w, "node", "POST", reports, fmt.Sprintf(`{"id":"node","boot_id":"boot-one","seq":2,"applied_revision":%d,"applied_sum":%q,"load":0.5,"arrivals":[
 		{"region":"us-east-1","listener":"private","reason":"not_tls","organization":"globex","count":4,"shoe_size":46,
-		"first_seen":"2026-11-22T10:00:00Z","last_seen":"2026-11-22T10:00:00Z"}]}`)
+		"first_seen":"2026-11-22T10:00:00Z","last_seen":"2026-11-22T10:00:00Z"}]}`, current.Revision, nodelink.Sum(current)))
 	if got := seen(); got != 7 {
 		t.Errorf("%d counted, want 7", got)
 	}
-	if n := w.nodeState(); n.Status.AppliedRevision != 1 {
+	if n := w.nodeState(); n.Status.AppliedRevision != current.Revision {
 		t.Errorf("%+v", n)
 	}
 	if got := w.events(); len(got) != before {

@@ -220,7 +220,7 @@ func because(ctx context.Context, err error) error {
 }
 
 func (c *Client) register(ctx context.Context) error {
-	revision, sum := c.held.introduces()
+	revision, sum := c.held.acknowledged()
 	_, err := c.config.Link.RegisterNode(ctx, client.NodeRegistration{
 		ID: c.config.ID, Regions: c.config.Regions, Version: c.config.Version, BootID: c.boot, AppliedRevision: revision, AppliedSum: sum,
 	})
@@ -296,13 +296,16 @@ func (c *Client) reports(ctx context.Context) {
 // report sends one report, and tells whether it was taken. One that was not is
 // sent again by the next call.
 func (c *Client) report(ctx context.Context, force bool) bool {
-	r := c.out.next(time.Now(), c.held.acknowledged(), force)
+	revision, sum := c.held.acknowledged()
+	r := c.out.next(time.Now(), revision, sum, force)
 	if r == nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	err := c.config.Link.ReportNode(ctx, *r)
+	sent := *r
+	sent.SentAt = time.Now() // of this attempt: it tells how the clocks differ
+	err := c.config.Link.ReportNode(ctx, sent)
 	conflict := string(postern.CodeConflict)
 	switch {
 	case err == nil:

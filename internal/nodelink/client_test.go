@@ -482,6 +482,10 @@ func TestReportsCountOnce(t *testing.T) {
 		again := 0
 		reports, _ := c.reported()
 		for _, r := range reports {
+			if r.SentAt.IsZero() {
+				t.Errorf("report %d does not tell when it was sent", r.Seq)
+			}
+			r.SentAt = time.Time{} // it is of each attempt
 			if before, ok := content[r.Seq]; ok {
 				again++
 				if diff := cmp.Diff(before, r); diff != "" {

@@ -32,7 +32,8 @@ type holding struct {
 	inForce bool
 	fenced  bool  // no table is taken until admit
 	kept    int64 // revision of the file; 0: there is none
-	stale   bool  // the file is not what it should be
+	keptSum string
+	stale   bool // the file is not what it should be
 }
 
 // restore puts the kept table in force. A file that cannot be used is left
@@ -50,7 +51,7 @@ func (h *holding) restore() {
 	case !ok:
 		h.log.Info("no routes are kept; everything is refused until there are some", "file", h.file)
 	default:
-		h.table, h.inForce, h.kept = r, true, r.Revision
+		h.table, h.inForce, h.kept, h.keptSum = r, true, r.Revision, Sum(r)
 		h.log.Info("the kept routes are in force", "revision", r.Revision)
 	}
 }
@@ -62,29 +63,15 @@ func (h *holding) status() Status {
 	return Status{Revision: h.table.Revision, InForce: h.inForce, Fenced: h.fenced}
 }
 
-// acknowledged is what the control plane may rely on: in force now, and again
-// after a restart.
-func (h *holding) acknowledged() int64 {
+// acknowledged is the table that the control plane may rely on: in force now,
+// and again after a restart. Its checksum tells it from another of its revision.
+func (h *holding) acknowledged() (revision int64, sum string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.inForce {
-		return 0
-	}
-	return min(h.table.Revision, h.kept)
-}
-
-// introduces is what the node says of its table when it registers: the revision
-// that it acknowledges, and the checksum of it.
-func (h *holding) introduces() (revision int64, sum string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case !h.inForce:
 		return 0, ""
-	case h.kept < h.table.Revision:
-		return h.kept, ""
 	}
-	return h.table.Revision, Sum(h.table)
+	return h.kept, h.keptSum // never newer than what is in force
 }
 
 // snapshot takes a whole table, unless it goes back.
@@ -183,5 +170,8 @@ func (h *holding) keep() {
 		h.log.Error("the routes in force cannot be kept, and are not acknowledged; it is tried again", "file", h.file, "error", err)
 		return
 	}
-	h.stale, h.kept = false, h.table.Revision
+	h.stale, h.kept, h.keptSum = false, h.table.Revision, ""
+	if h.inForce {
+		h.keptSum = Sum(h.table)
+	}
 }

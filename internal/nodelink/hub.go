@@ -2,6 +2,7 @@ package nodelink
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +14,10 @@ import (
 // gets a snapshot.
 const maxHistory = 128
 
+// maxMade is how many tables a hub knows at least, once it has made so many: a
+// node may be a little behind for as long as there is always something new.
+const maxMade = 1024
+
 // Hub is the control plane's end: it is given route tables and streams them to
 // any number of nodes. Each stream reads at its own pace from one history, so
 // that a slow node costs nothing and gets a snapshot when it has fallen out of
@@ -20,14 +25,15 @@ const maxHistory = 128
 type Hub struct {
 	mu      sync.Mutex
 	current postern.Routes
-	known   bool          // a table was published
-	history []Delta       // consecutive; the last one leads to current
-	entries int           // of all deltas in it
-	news    chan struct{} // closed by the next Publish
+	known   bool             // a table was published
+	history []Delta          // consecutive; the last one leads to current
+	entries int              // of all deltas in it
+	made    map[int64]string // checksums of the last tables, by revision
+	news    chan struct{}    // closed by the next Publish
 }
 
 // NewHub makes a hub that has no table yet.
-func NewHub() *Hub { return &Hub{news: make(chan struct{})} }
+func NewHub() *Hub { return &Hub{made: map[int64]string{}, news: make(chan struct{})} }
 
 // Publish hands a table to every stream. It does not block. A revision that is
 // not newer than the last one changes nothing. The caller must not change the
@@ -39,7 +45,14 @@ func (h *Hub) Publish(r postern.Routes) {
 		return
 	}
 	if h.known {
-		h.remember(Diff(h.current, r), entries(r))
+		d := Diff(h.current, r)
+		h.remember(d, entries(r))
+		h.made[r.Revision] = d.Sum
+	} else {
+		h.made[r.Revision] = Sum(r)
+	}
+	if len(h.made) > 2*maxMade {
+		maps.DeleteFunc(h.made, func(revision int64, _ string) bool { return revision <= r.Revision-maxMade })
 	}
 	h.current, h.known = r, true
 	close(h.news)
@@ -49,6 +62,16 @@ func (h *Hub) Publish(r postern.Routes) {
 // entries is the size of a snapshot, as [Delta.size].
 func entries(r postern.Routes) int {
 	return len(r.Hosts) + len(r.Endpoints) + len(r.Connections) + len(r.Workloads)
+}
+
+// Knows tells whether a table of this revision and checksum was made here, as far
+// back as the history goes. What another control plane made, such as the one that
+// this one was restored from, may have the same revision.
+func (h *Hub) Knows(revision int64, sum string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	known, ok := h.made[revision]
+	return ok && known == sum
 }
 
 // remember adds a delta, and forgets old ones: those past the bound, and those

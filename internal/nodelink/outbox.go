@@ -77,7 +77,7 @@ func (o *outbox) add(as []postern.ArrivalCount) {
 
 // next is the report to send now: the one that was not taken yet, or a new one
 // if there is something to say or force is set; nil: nothing.
-func (o *outbox) next(now time.Time, revision int64, force bool) *client.NodeReport {
+func (o *outbox) next(now time.Time, revision int64, sum string, force bool) *client.NodeReport {
 	if o.sending != nil {
 		return o.sending
 	}
@@ -85,7 +85,7 @@ func (o *outbox) next(now time.Time, revision int64, force bool) *client.NodeRep
 		return nil
 	}
 	o.seq++
-	o.sending = &client.NodeReport{ID: o.id, BootID: o.boot, Seq: o.seq, AppliedRevision: revision}
+	o.sending = &client.NodeReport{ID: o.id, BootID: o.boot, Seq: o.seq, AppliedRevision: revision, AppliedSum: sum}
 	keys := slices.SortedFunc(maps.Keys(o.pending), arrivalKey.compare)
 	for _, k := range keys[:min(len(keys), postern.MaxReportArrivals)] {
 		a := o.pending[k]

@@ -520,6 +520,8 @@ func (st *story) remembered(ctx context.Context, cutover, tenant string) error {
 		switch {
 		case e2 != nil:
 			return e2
+		case !c.Status.SettledAt.IsZero() && c.Status.SettledAt.Sub(c.Status.EndedAt) < time.Second: // the records' TTL
+			return fmt.Errorf("%w: rolled back and settled at once", errFinal)
 		case !c.Status.SettledAt.IsZero():
 			return nil
 		case err != nil || !slices.Contains(public, at):

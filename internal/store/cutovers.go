@@ -116,6 +116,14 @@ func (t *Tx) UpdateCutover(c postern.Cutover) (postern.Cutover, error) {
 	return c, changed(n, err, "cutover", c.ID)
 }
 
+// ForgetEnforceRevisions has every cutover wait for the nodes to obey the routes
+// anew: they were numbered on.
+func (t *Tx) ForgetEnforceRevisions() error {
+	_, err := t.exec(`UPDATE cutovers SET enforce_revision = 0, resource_version = resource_version + 1 WHERE phase = ? OR phase = ?`,
+		postern.CutoverEnforcing, postern.CutoverWithdrawing)
+	return err
+}
+
 // FindZones returns the public DNS that was published last; a new database has
 // an empty one of revision 0.
 func (t *Tx) FindZones() (postern.Zones, error) {
