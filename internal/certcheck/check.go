@@ -12,11 +12,17 @@ import (
 	"github.com/postern-net/postern"
 )
 
-// Timeout bounds the check of one port at one address.
-const Timeout = 10 * time.Second
-
-// atOnce bounds the connections that one check has open.
-const atOnce = 8
+const (
+	// Timeout bounds the check of one port at one address.
+	Timeout = 8 * time.Second
+	// connectTimeout bounds the part of it until there is a connection. Where
+	// packets vanish, as behind a wrong security group, all of a check's are
+	// waited for so long, side by side: whoever asks must get to know it.
+	connectTimeout = 4 * time.Second
+	// atOnce bounds the connections that one check has open: enough for every
+	// port in three zones.
+	atOnce = 3 * postern.MaxConnectionPorts
+)
 
 // Config is what a [Checker] is made of. In production, it is empty.
 type Config struct {

@@ -81,7 +81,7 @@ func (c *Checker) handshake(ctx context.Context, hostname string, v *visit) *tls
 }
 
 func (c *Checker) dial(ctx context.Context, v *visit) (*listened, error) {
-	var d net.Dialer
+	d := net.Dialer{Timeout: connectTimeout}
 	if from := c.source(v.address.Addr()); from.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 	}
