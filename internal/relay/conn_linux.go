@@ -159,6 +159,7 @@ func (l *loop) poll(c *conn, i int, write bool) {
 
 // begin begins a connection that was accepted.
 func (l *loop) begin(sv *served, fd int32, at time.Time) *conn {
+	l.churned = true
 	c := l.table.take()
 	c.sides[client].fd, c.sides[backend].fd = fd, -1
 	c.served, c.state, c.at = sv, peeking, at
@@ -171,6 +172,7 @@ func (l *loop) begin(sv *served, fd int32, at time.Time) *conn {
 // discard forgets a connection and closes its sockets: by a reset, or by an
 // orderly end.
 func (l *loop) discard(c *conn, reset bool) {
+	l.churned = true
 	l.heard(c)
 	for i := range c.sides {
 		s := &c.sides[i]

@@ -142,9 +142,6 @@ func sysControl(epoll int32, operation uintptr, fd int32, events uint32, t token
 	return e
 }
 
-// sysYield lets others run that can.
-func sysYield() { _, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
-
 // sysPoll fetches the events that are there.
 func sysPoll(epoll int32, events []unix.EpollEvent) int {
 	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
