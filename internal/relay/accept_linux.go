@@ -147,6 +147,14 @@ func (l *loop) turnAway(a *accepting) {
 		l.refuseAtOnce(a.observer, &l.arrival, fd)
 		sysClose(fd)
 	}
+	l.keepSpare()
+}
+
+// keepSpare has a spare descriptor, as soon as there is one to be had.
+func (l *loop) keepSpare() {
+	if l.spare >= 0 {
+		return
+	}
 	if fd, err := dup(uintptr(l.wake)); err == nil {
 		l.spare = fd
 	}

@@ -48,6 +48,7 @@ func (l *loop) checkDeadlines() {
 		}
 	}
 	l.pipes.trim()
+	l.keepSpare()
 	l.resumeAccepting(false)
 	if l.table.used == 0 && !l.paused && l.ticking {
 		l.ticking = false
