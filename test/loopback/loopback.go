@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 )
 
@@ -23,14 +24,23 @@ func Own() netip.Addr {
 	return netip.AddrFrom4(at)
 }
 
-// Free is a TCP address of this process on which nobody listens.
+// given are the ports that Free has answered: the system may offer one again.
+var given sync.Map
+
+// Free is a TCP address of this process on which nobody listens, another one
+// with each call.
 func Free(tb testing.TB) netip.AddrPort {
 	tb.Helper()
-	var lc net.ListenConfig
-	ln, err := lc.Listen(tb.Context(), "tcp", netip.AddrPortFrom(Own(), 0).String())
-	if err != nil {
-		tb.Fatal(err)
+	for {
+		var lc net.ListenConfig
+		ln, err := lc.Listen(tb.Context(), "tcp", netip.AddrPortFrom(Own(), 0).String())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		at := ln.Addr().(*net.TCPAddr).AddrPort()
+		_ = ln.Close() // its address is all that is wanted of it
+		if _, again := given.LoadOrStore(at, true); !again {
+			return at
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).AddrPort()
 }
