@@ -74,11 +74,13 @@ const (
 	ReasonNotEnabled      Reason = "NotEnabled"      // Ready=False; nobody asked for it
 	ReasonNoEndpoint      Reason = "NoEndpoint"      // Ready=False; no endpoint reaches it
 
-	ReasonInStep         Reason = "InStep"         // NodesAcknowledged=True
-	ReasonWaitsForNodes  Reason = "WaitsForNodes"  // NodesAcknowledged=False
-	ReasonPrivateRefused Reason = "PrivateRefused" // PrivateTraffic=False
-	ReasonPassed         Reason = "Passed"         // TimePassed=True
-	ReasonWaitsForTime   Reason = "WaitsForTime"   // TimePassed=False
+	ReasonInStep          Reason = "InStep"          // NodesAcknowledged=True
+	ReasonWaitsForNodes   Reason = "WaitsForNodes"   // NodesAcknowledged=False
+	ReasonEndpointsReady  Reason = "EndpointsReady"  // PathReady=True
+	ReasonNoEndpointReady Reason = "NoEndpointReady" // PathReady=False
+	ReasonPrivateRefused  Reason = "PrivateRefused"  // PrivateTraffic=False
+	ReasonPassed          Reason = "Passed"          // TimePassed=True
+	ReasonWaitsForTime    Reason = "WaitsForTime"    // TimePassed=False
 )
 
 // Reasons lists every reason.
@@ -90,7 +92,7 @@ func Reasons() []Reason {
 		ReasonExpired, ReasonFailed, ReasonNotListed, ReasonNotObserved, ReasonRemoving,
 		ReasonBytesPass, ReasonNotReady, ReasonNoTenant,
 		ReasonPublished, ReasonNotPublished, ReasonSeen, ReasonNotSeen, ReasonNobody, ReasonAcknowledged, ReasonStillPublic,
-		ReasonInStep, ReasonWaitsForNodes, ReasonPrivateRefused, ReasonPassed, ReasonWaitsForTime,
+		ReasonInStep, ReasonWaitsForNodes, ReasonEndpointsReady, ReasonNoEndpointReady, ReasonPrivateRefused, ReasonPassed, ReasonWaitsForTime,
 		ReasonRequiredPrivate, ReasonRequiredPublic, ReasonOneSegment, ReasonSeveralSegments, ReasonNotEnabled, ReasonNoEndpoint,
 	}, append(connectionReasons(), findingReasons()...)...)
 }

@@ -261,9 +261,9 @@ func (s *CutoverStep) passed(v CutoverView, since time.Time, wanted time.Duratio
 // ready demands an endpoint through which clients can come.
 func (s *CutoverStep) ready(v CutoverView) bool {
 	if v.Ready > 0 {
-		return s.set(v, postern.PathReady, true, postern.ReasonBytesPass, "an endpoint that reaches the tenant is ready")
+		return s.set(v, postern.PathReady, true, postern.ReasonEndpointsReady, "an endpoint that reaches the tenant is ready")
 	}
-	return s.set(v, postern.PathReady, false, postern.ReasonNotReady, "no endpoint that reaches the tenant is ready; `postern endpoint list` tells why")
+	return s.set(v, postern.PathReady, false, postern.ReasonNoEndpointReady, "no endpoint that reaches the tenant is ready; `postern endpoint list` tells why")
 }
 
 // obeyed tells whether every node obeys the first table that says what the

@@ -92,10 +92,10 @@ func TestCutoverSteps(t *testing.T) {
 		}, rehearse, []postern.Reason{postern.ReasonNotPublished, postern.ReasonWaitsForTime}, "192.0.2.53:53 says nothing"},
 		{"what is not led to cannot fail", preparing, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Ready, v.Arrivals.WindowSources, v.DNS = 0, 99, plan.DNSView{Detail: "192.0.2.53:53: no answer"}
-		}, rehearse, []postern.Reason{postern.ReasonNotPublished, postern.ReasonNotReady}, ""},
+		}, rehearse, []postern.Reason{postern.ReasonNotPublished, postern.ReasonNoEndpointReady}, ""},
 		{"nobody is led to where no endpoint is ready", preparing, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Ready = 0
-		}, rehearse, []postern.Reason{postern.ReasonNotReady}, "no endpoint that reaches the tenant is ready"},
+		}, rehearse, []postern.Reason{postern.ReasonNoEndpointReady}, "no endpoint that reaches the tenant is ready"},
 		{"the servers were asked a while ago", preparing, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Asked = noon.Add(-time.Second)
 		}, rehearse, []postern.Reason{postern.ReasonWaitsForTime}, ""},
@@ -157,7 +157,7 @@ func TestCutoverSteps(t *testing.T) {
 		}, enforce, nil, ""},
 		{"no endpoint is ready, and nobody came", rehearsed, func(_ *postern.Cutover, v *plan.CutoverView) {
 			v.Ready, v.Arrivals.LastPrivate = 0, time.Time{}
-		}, rehearse, []postern.Reason{postern.ReasonNotReady, postern.ReasonNotSeen}, "postern endpoint list"},
+		}, rehearse, []postern.Reason{postern.ReasonNoEndpointReady, postern.ReasonNotSeen}, "postern endpoint list"},
 		{"none is ready for five seconds", rehearsed, func(c *postern.Cutover, v *plan.CutoverView) {
 			v.Ready, v.Arrivals.LastPrivate, c.FailingSince = 0, time.Time{}, noon.Add(-5*time.Second)
 		}, back, nil, "whoever has private DNS in place is led to one"},
