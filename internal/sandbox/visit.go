@@ -107,6 +107,9 @@ func (v visitor) resolve(ctx context.Context, name string) (netip.Addr, error) {
 	c := dns.Client{Timeout: 2 * time.Second, Dialer: &net.Dialer{LocalAddr: &net.UDPAddr{IP: v.source.AsSlice()}, Timeout: 2 * time.Second}}
 	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA)
 	r, _, err := c.ExchangeContext(ctx, m, v.resolver.String())
+	if err != nil && ctx.Err() == nil { // a datagram may be lost; resolvers of systems ask again too
+		r, _, err = c.ExchangeContext(ctx, m, v.resolver.String())
+	}
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("ask %s for %s: %w", v.resolver, name, err)
 	}
