@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -122,7 +123,7 @@ type document struct {
 func (d *document) printf(format string, args ...any) { fmt.Fprintf(d, format, args...) }
 
 func (d *document) head(busiest []string, failed map[string][]string) {
-	slices.SortFunc(busiest, func(a, b string) int { return len(a) - len(b) + strings.Compare(a, b) })
+	slices.SortFunc(busiest, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
 	d.printf("# Data path: results\n\nWritten by `bench/dataplane/run.sh` (`make bench-dataplane`); [doc.go](doc.go) says what is done, [peers.go](peers.go) how each proxy is set up, [NOTES.md](NOTES.md) what the numbers are worth.\n\n")
 	d.printf("Machine: %d processors, %s, Linux %s, %s. Load average meanwhile, other work included: %s to %s.\n", runtime.NumCPU(), model(), kernel(), runtime.Version(), first(busiest), last(busiest))
 	for _, p := range peers(os.Getenv("ENVOY")) {

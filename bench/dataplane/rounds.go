@@ -243,10 +243,15 @@ func (w *world) restart(ctx context.Context, x *peer) error {
 	if x.process == nil {
 		return nil
 	}
-	if err := x.process.Kill(); err != nil {
+	// Not killed: nginx' workers would stay.
+	if err := x.process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	<-x.gone
+	select {
+	case <-x.gone:
+	case <-time.After(10 * time.Second):
+		return errors.New("does not end")
+	}
 	if err := x.start(ctx, w.dir); err != nil {
 		return err
 	}
