@@ -33,9 +33,10 @@ else
 	options+=(-envoy "$envoy")
 fi
 
-# A loopback with the MTU of a network, and ports for millions of connections.
+# A loopback with the MTU of a network, ports for millions of connections, and an
+# end for every process when it ends.
 inside() {
-	unshare --net bash -c '
+	unshare --net --pid --fork --mount-proc --kill-child bash -c '
 		set -e
 		ip link set lo mtu 1500 up
 		echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range
