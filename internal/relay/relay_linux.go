@@ -14,7 +14,7 @@ const (
 	stopSplice = 8 << 10
 	// lowWater is SO_RCVLOWAT for a flow that moved so much in one turn: it
 	// then wakes the loop for that much only, until a sweep sees it slow.
-	lowWater = 1 << 20
+	lowWater = 256 << 10
 )
 
 // opened begins to relay: the backend has taken the prologue and the hello.
