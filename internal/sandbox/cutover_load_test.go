@@ -57,7 +57,7 @@ func TestCutoverUnderLoad(t *testing.T) {
 	st.doors["first"] = at
 	const rate = 200
 	start := time.Now()
-	load := startPulse(ctx, rate, func(ctx context.Context) error {
+	load := startLoad(ctx, rate, 5*rate, func(ctx context.Context) error {
 		r, err := st.visit(ctx, "example-corp", "first", "example", "example")
 		if err == nil && (r.status != 200 || r.app.VPCEndpointID != st.ids["first"]) {
 			err = fmt.Errorf("status %d through %q", r.status, r.app.VPCEndpointID)

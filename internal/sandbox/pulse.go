@@ -19,11 +19,23 @@ type pulse struct {
 	first  error
 }
 
-// startPulse visits so often a second until stop, or until ctx ends. Visits that
-// are due while the machine is busy are made up for: the rate is the clock's.
+// maxPulse bounds the visits of a pulse that are under way. On a machine that is
+// too busy for the rate, more would only make each other fail.
+const maxPulse = 50
+
+// startPulse visits so often a second until stop, or until ctx ends; less often
+// where the machine is too busy.
 func startPulse(ctx context.Context, perSecond int, visit func(context.Context) error) *pulse {
+	return startLoad(ctx, perSecond, maxPulse, visit)
+}
+
+// startLoad visits so often a second with so many visits under way at most.
+// Visits that are due while the machine is busy are made up for: the rate is the
+// clock's.
+func startLoad(ctx context.Context, perSecond, atOnce int, visit func(context.Context) error) *pulse {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &pulse{cancel: cancel}
+	slots := make(chan struct{}, atOnce)
 	p.wg.Go(func() {
 		tick := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer tick.Stop()
@@ -35,7 +47,15 @@ func startPulse(ctx context.Context, perSecond int, visit func(context.Context) 
 			case <-tick.C:
 			}
 			for due := int(time.Since(start).Seconds() * float64(perSecond)); begun < due; begun++ {
-				p.wg.Go(func() { p.note(visit(context.WithoutCancel(ctx))) })
+				select {
+				case slots <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
+				p.wg.Go(func() {
+					defer func() { <-slots }()
+					p.note(visit(context.WithoutCancel(ctx)))
+				})
 			}
 		}
 	})
