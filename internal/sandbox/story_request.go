@@ -88,8 +88,10 @@ func (st *story) appPublic(ctx context.Context, app postern.App) error {
 // every node: its own data, and no other's.
 func (st *story) appPrivate(ctx context.Context, app postern.App, network, endpoint, other string) error {
 	own := st.organization(network)
-	return st.everyNode(func() error {
-		for _, host := range app.Hosts {
+	for _, host := range app.Hosts {
+		// Each question goes to every node before the next: two in a visit would
+		// each have a node of its own.
+		err := st.everyNode(func() error {
 			r, err := st.askApp(ctx, network, st.doors[endpoint], host, host, own)
 			if err != nil {
 				return fmt.Errorf("%s through %s: %w", host, st.ids[endpoint], err)
@@ -97,16 +99,26 @@ func (st *story) appPrivate(ctx context.Context, app postern.App, network, endpo
 			if r.status != 200 || r.app.Organization != own || r.app.VPCEndpointID != st.ids[endpoint] || !strings.Contains(r.app.Data, own) {
 				return fmt.Errorf("%w: %s through %s of %s: status %d from %+v", errFinal, host, st.ids[endpoint], own, r.status, r.app)
 			}
-			// A node that was not told yet refuses both: only an answer is final.
-			if r, err = st.askApp(ctx, network, st.doors[endpoint], host, host, other); err != nil {
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = st.everyNode(func() error {
+			r, err := st.askApp(ctx, network, st.doors[endpoint], host, host, other)
+			if err != nil {
 				return fmt.Errorf("%s's data through %s: %w", other, st.ids[endpoint], err)
 			}
 			if r.status != 403 {
 				return fmt.Errorf("%w: %s's data for %s: status %d, want 403", errFinal, other, own, r.status)
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // requestApp: example is private now, and all of Example Corp's tenants are in
