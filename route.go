@@ -79,6 +79,7 @@ const (
 	DenyPath     Denial = "path_not_allowed"   // not a path of SCIM, or one that can be read in two ways
 	DenyTooLarge Denial = "request_too_large"  // header or body over the limit
 	DenyRate     Denial = "rate_limited"       // too many requests
+	DenySlowBody Denial = "body_timeout"       // the body did not arrive in time
 
 	// Of an egress.
 	DenyBadRequest      Denial = "bad_request"          // to a proxy: no CONNECT, or a malformed one; to the SCIM ingress: malformed or ambiguous HTTP
@@ -97,7 +98,7 @@ func Denials() []Denial {
 		DenyNotTLS, DenyBadHello, DenyNoServerName, DenyUnknownHost, DenyNotAuthorized, DenyNotPublic,
 		DenyHelloTimeout, DenyBackendDown, DenyOverload,
 		DenyBadRequest, DenyAnonymous, DenyUnknownWorkload, DenyNameMismatch, DenyWrongPort, DenyNotReady, DenyForbiddenTarget,
-		DenySource, DenyTLS, DenyHost, DenyMethod, DenyPath, DenyTooLarge, DenyRate,
+		DenySource, DenyTLS, DenyHost, DenyMethod, DenyPath, DenyTooLarge, DenyRate, DenySlowBody,
 	}
 }
 

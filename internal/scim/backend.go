@@ -12,6 +12,8 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +26,7 @@ type exchange struct {
 	http.ResponseWriter
 	session *session
 	start   time.Time
-	up      atomic.Int64
+	body    *clientBody // nil: there is none
 	down    int64
 	status  int
 	host    string         // of this ingress, as the client wrote it
@@ -44,7 +46,8 @@ func (d *Door) forward(w http.ResponseWriter, r *http.Request, s *session) {
 	defer cancel()
 	r = r.WithContext(ctx)
 	if r.ContentLength != 0 {
-		r.Body = &countedBody{ReadCloser: http.MaxBytesReader(w, r.Body, d.limits.MaxBody), read: &x.up}
+		x.body = &clientBody{ReadCloser: http.MaxBytesReader(w, r.Body, d.limits.MaxBody)}
+		r.Body = x.body
 	}
 	d.proxy.ServeHTTP(x, r)
 }
@@ -69,16 +72,45 @@ func (x *exchange) Write(b []byte) (int, error) {
 // Unwrap lets the answer be flushed.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-type countedBody struct {
+// clientBody is the body of a request as it comes from the client.
+type clientBody struct {
 	io.ReadCloser
-	read *atomic.Int64
+	read    atomic.Int64
+	waiting atomic.Bool // for the client
+	mu      sync.Mutex
+	err     error // how it ended: io.EOF, or what went wrong with the client
 }
 
-// Read counts the body.
-func (b *countedBody) Read(p []byte) (int, error) {
+// Read counts the body, and remembers how it ended.
+func (b *clientBody) Read(p []byte) (int, error) {
+	b.waiting.Store(true)
 	n, err := b.ReadCloser.Read(p)
+	b.waiting.Store(false)
 	b.read.Add(int64(n))
+	if err != nil {
+		b.mu.Lock()
+		b.err = err
+		b.mu.Unlock()
+	}
 	return n, err
+}
+
+// ended tells how the body ended; nil: it has not.
+func (b *clientBody) ended() error {
+	if b == nil {
+		return io.EOF
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// up is how much of the body came.
+func (x *exchange) up() int64 {
+	if x.body == nil {
+		return 0
+	}
+	return x.body.read.Load()
 }
 
 // reverseProxy writes requests anew.
@@ -129,22 +161,27 @@ func cleanse(r *http.Response) error {
 const statusClientGone = 499
 
 // failed answers where the backend did not, or where the client broke the rules
-// in its body.
+// in its body. Who is gone gets no answer at all: to return without one would
+// be "200 OK".
 func failed(w http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r.Context())
+	x.cause = err
+	body := x.body.ended()
+	err = errors.Join(err, body) // the transport does not always tell why the body ended
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		x.denial = postern.DenyTooLarge
-	case errors.Is(r.Context().Err(), context.Canceled): // the client is gone
-		x.status = statusClientGone
-		return
 	case errors.Is(err, errNotHTTP):
 		x.denial, x.counted = postern.DenyBadRequest, true
+	case errors.Is(body, os.ErrDeadlineExceeded), body == nil && x.body.waiting.Load() && errors.Is(r.Context().Err(), context.DeadlineExceeded):
+		x.denial = postern.DenySlowBody
+	case errors.Is(r.Context().Err(), context.Canceled), body != nil && !errors.Is(body, io.EOF):
+		x.status = statusClientGone
+		panic(http.ErrAbortHandler)
 	default:
 		x.denial = postern.DenyBackendDown
 	}
-	x.cause = err
 	answer(w, r, x.denial, 0)
 }
 

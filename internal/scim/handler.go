@@ -21,10 +21,10 @@ const transportSecurity = "max-age=31536000"
 func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	s, ok := r.Context().Value(sessionKey{}).(*session)
 	if !ok {
-		return // not a connection of this door
+		panic(http.ErrAbortHandler) // not a connection of this door; an answer would be "200 OK"
 	}
 	if !d.handling.TryRLock() {
-		return // the door is shut
+		panic(http.ErrAbortHandler) // the door is shut
 	}
 	defer d.handling.RUnlock()
 	w.Header().Set("Strict-Transport-Security", transportSecurity)
@@ -117,6 +117,7 @@ var refusals = map[postern.Denial]struct {
 	postern.DenyPath:        {http.StatusNotFound, "only SCIM is served here, under " + base},
 	postern.DenyTooLarge:    {http.StatusRequestEntityTooLarge, "the request is too large"},
 	postern.DenyRate:        {http.StatusTooManyRequests, "too many requests"},
+	postern.DenySlowBody:    {http.StatusRequestTimeout, "the body did not arrive in time"},
 	postern.DenyBackendDown: {http.StatusBadGateway, "the tenant does not answer"},
 }
 
@@ -156,7 +157,7 @@ func clip(s string) string {
 // done counts and logs an admitted request.
 func (d *Door) done(s *session, r *http.Request, x *exchange) {
 	took := time.Since(x.start)
-	d.metrics.bytes.WithLabelValues("up").Add(float64(x.up.Load()))
+	d.metrics.bytes.WithLabelValues("up").Add(float64(x.up()))
 	d.metrics.bytes.WithLabelValues("down").Add(float64(x.down))
 	d.metrics.seconds.Observe(took.Seconds())
 	if x.counted {
@@ -171,6 +172,6 @@ func (d *Door) done(s *session, r *http.Request, x *exchange) {
 	// Without the query: filters name people.
 	d.config.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request", append(s.attrs(),
 		slog.String("method", r.Method), slog.String("path", clip(r.URL.Path)), slog.String("protocol", r.Proto),
-		slog.Int("status", x.status), slog.Int64("bytes_up", x.up.Load()), slog.Int64("bytes_down", x.down), slog.Duration("duration", took),
+		slog.Int("status", x.status), slog.Int64("bytes_up", x.up()), slog.Int64("bytes_down", x.down), slog.Duration("duration", took),
 	)...)
 }

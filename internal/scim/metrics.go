@@ -62,6 +62,6 @@ func denials() []postern.Denial {
 	return []postern.Denial{
 		postern.DenyNotTLS, postern.DenyNoServerName, postern.DenyUnknownHost, postern.DenyWrongRegion, postern.DenyHelloTimeout,
 		postern.DenyBackendDown, postern.DenyOverload, postern.DenySource, postern.DenyTLS, postern.DenyBadRequest, postern.DenyHost,
-		postern.DenyMethod, postern.DenyPath, postern.DenyTooLarge, postern.DenyRate,
+		postern.DenyMethod, postern.DenyPath, postern.DenyTooLarge, postern.DenyRate, postern.DenySlowBody,
 	}
 }
