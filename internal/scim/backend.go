@@ -24,15 +24,16 @@ import (
 // exchange is one admitted request and what became of it.
 type exchange struct {
 	http.ResponseWriter
-	session *session
-	start   time.Time
-	body    *clientBody // nil: there is none
-	down    int64
-	status  int
-	host    string         // of this ingress, as the client wrote it
-	denial  postern.Denial // it failed after it was admitted
-	cause   error
-	counted bool // the denial was counted where it was found
+	session  *session
+	start    time.Time
+	body     *clientBody // nil: there is none
+	down     int64
+	status   int
+	protocol int            // of HTTP, the major version
+	host     string         // of this ingress, as the client wrote it
+	denial   postern.Denial // it failed after it was admitted
+	cause    error
+	counted  bool // the denial was counted where it was found
 }
 
 type exchangeKey struct{}
@@ -40,7 +41,7 @@ type exchangeKey struct{}
 // forward sends a request to the tenant's backend and its answer back, both as
 // they come.
 func (d *Door) forward(w http.ResponseWriter, r *http.Request, s *session) {
-	x := &exchange{ResponseWriter: w, session: s, start: time.Now(), host: r.Host}
+	x := &exchange{ResponseWriter: w, session: s, start: time.Now(), protocol: r.ProtoMajor, host: r.Host}
 	defer d.done(s, r, x) // also when the proxy panics, as it does to cut an answer short
 	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, x), d.limits.RequestTimeout)
 	defer cancel()
@@ -49,7 +50,24 @@ func (d *Door) forward(w http.ResponseWriter, r *http.Request, s *session) {
 		x.body = &clientBody{ReadCloser: http.MaxBytesReader(w, r.Body, d.limits.MaxBody)}
 		r.Body = x.body
 	}
+	if r.ProtoMajor == 1 {
+		// Else net/http reads what is left of the body itself when the app
+		// answers before its end, and the app gets a part of it.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			panic(http.ErrAbortHandler) // a connection that cannot is none of this server
+		}
+		defer x.endUpload()
+	}
 	d.proxy.ServeHTTP(x, r)
+}
+
+// endUpload ends an HTTP/1.1 connection on which a body still comes: its answer
+// is complete, and told that it is the last.
+func (x *exchange) endUpload() {
+	if x.body.ended() == nil {
+		x.session.lingers.Store(true)
+		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now()) // it is being given up
+	}
 }
 
 // WriteHeader remembers the status. Interim answers end here.
@@ -59,6 +77,9 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	x.status = status
 	x.Header().Set("Strict-Transport-Security", transportSecurity)
+	if x.protocol == 1 && x.body.ended() == nil {
+		x.Header().Set("Connection", "close") // see endUpload
+	}
 	x.ResponseWriter.WriteHeader(status)
 }
 

@@ -1,6 +1,8 @@
 package scim_test
 
 import (
+	"bufio"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -80,4 +82,90 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 			t.Errorf("counted %d times against the backend", n)
 		}
 	})
+}
+
+// An app that answers before the upload ends, and reads on, gets all of it.
+func TestAnswersBeforeTheUploadEnds(t *testing.T) {
+	t.Parallel()
+	const pieces, size = 20, 1000
+	for name, tc := range map[string]struct {
+		fields, first, end string
+		piece              func(string) string
+	}{
+		"chunked": {"Transfer-Encoding: chunked", "5\r\nfirst\r\n", "0\r\n\r\n", func(s string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(s), s) }},
+		"sized":   {fmt.Sprintf("Content-Length: %d", 5+pieces*size), "first", "", func(s string) string { return s }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, nil)
+			got := make(chan string, 1)
+			w.app.mu.Lock()
+			w.app.serve = func(rw http.ResponseWriter, r *http.Request) {
+				rc := http.NewResponseController(rw)
+				_ = rc.EnableFullDuplex()
+				_, _ = io.ReadFull(r.Body, make([]byte, 5))
+				_, _ = io.WriteString(rw, "seen")
+				_ = rc.Flush()
+				rest, err := io.ReadAll(r.Body)
+				got <- fmt.Sprintf("%d bytes, %v", len(rest), err)
+			}
+			w.app.mu.Unlock()
+			for range 3 {
+				c, err := w.dial(host, "http/1.1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.WriteString(c, post(tc.fields, tc.first))
+				resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range pieces {
+					_, _ = io.WriteString(c, tc.piece(strings.Repeat("x", size)))
+				}
+				_, _ = io.WriteString(c, tc.end)
+				if g := <-got; g != fmt.Sprintf("%d bytes, <nil>", pieces*size) {
+					t.Fatalf("the app got %s", g)
+				}
+				if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "seen" {
+					t.Fatalf("answered %q, %v", b, err)
+				}
+				_ = resp.Body.Close()
+			}
+		})
+	}
+}
+
+// An app that answers and does not read on ends the connection, with its answer
+// whole: what is left of the upload is never the next request.
+func TestAnswersInsteadOfTheUpload(t *testing.T) {
+	t.Parallel()
+	w := start(t, func(c *scim.Config) { c.Limits.RequestTimeout = time.Minute })
+	w.app.mu.Lock()
+	w.app.serve = func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Connection", "close") // else net/http waits for the upload here too
+		http.Error(rw, "too many operations", http.StatusRequestEntityTooLarge)
+	}
+	w.app.mu.Unlock()
+	c, err := w.dial(host, "http/1.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, post(fmt.Sprintf("Content-Length: %d", len("first")+len(plain)), "first"))
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusRequestEntityTooLarge || !resp.Close || err != nil || string(b) != "too many operations\n" {
+		t.Errorf("%s, close %t: %q, %v", resp.Status, resp.Close, b, err)
+	}
+	_ = resp.Body.Close()
+	_, _ = io.WriteString(c, plain) // within the body
+	if b, _ := io.ReadAll(r); len(b) > 0 {
+		t.Errorf("the rest of the body was answered: %q", b)
+	}
+	if n := len(w.app.requests()); n != 1 {
+		t.Errorf("the app got %d requests", n)
+	}
 }

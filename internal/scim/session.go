@@ -27,7 +27,7 @@ const alert = "\x15\x03\x01\x00\x02\x02\x31"
 // would reset the connection, and a reset can overtake the answer.
 const (
 	lingerTime  = time.Second
-	lingerBytes = 64 << 10
+	lingerBytes = 256 << 10
 )
 
 // session is one client's connection, from accept to close.

@@ -57,7 +57,8 @@ func (w *wire) CloseWrite() error {
 var errMore = errors.New("scim: more bytes are needed")
 
 // Read hands on what was judged. An error of the connection that passes, such
-// as a deadline that net/http sets to wake a reader, loses nothing.
+// as a deadline that net/http sets to wake a reader, loses nothing; but within a
+// body it is for good, or what is left of the body would be the next request.
 func (w *wire) Read(p []byte) (int, error) {
 	for w.ready == 0 && w.err == nil {
 		err := w.next(w)
@@ -65,6 +66,9 @@ func (w *wire) Read(p []byte) (int, error) {
 		case err == nil:
 		case errors.Is(err, errMore):
 			if err := w.fill(); err != nil {
+				if w.open {
+					w.err = err
+				}
 				return 0, err
 			}
 		default:

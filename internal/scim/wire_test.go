@@ -78,6 +78,30 @@ func TestWireSurvivesDeadlines(t *testing.T) {
 	}
 }
 
+// A body that was given up ends the connection: what is left of it is no request.
+func TestWireEndsWithABodyThatWasGivenUp(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	defer theirs.Close()
+	w := scim.NewWire(theirs, func(d postern.Denial, err error) { t.Errorf("%s: %v", d, err) })
+	head := post("Content-Length: 1000", "")
+	go func() { _, _ = io.WriteString(ours, head) }()
+	b := make([]byte, 4096)
+	if n, err := io.ReadFull(w, b[:len(head)]); err != nil {
+		t.Fatalf("%q, %v", b[:n], err)
+	}
+	_ = w.SetReadDeadline(time.Now())
+	if n, err := w.Read(b); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	_ = w.SetReadDeadline(time.Now().Add(patience))
+	go func() { _, _ = io.WriteString(ours, plain) }()
+	if n, err := w.Read(b); n > 0 || err == nil {
+		t.Errorf("then %q, %v", b[:n], err)
+	}
+}
+
 // Whatever passes is what net/http reads too: the same requests, with the same
 // bodies, that end at the same bytes, and none of the ambiguous forms.
 func FuzzWire(f *testing.F) {
