@@ -27,10 +27,9 @@ type Certificates interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
-// Manager is implemented by certificates that are obtained for hosts.
-type Manager interface {
-	// Manage names the hosts that are served from now on. It must not block.
-	Manage(hosts []string)
+// Challenged is implemented by certificates that an authority issues after a
+// challenge at the door.
+type Challenged interface {
 	// Protocol is the ALPN protocol by which the authority challenges the
 	// door; such connections carry no request.
 	Protocol() string
@@ -157,13 +156,18 @@ func (d *Door) Apply(r postern.Routes) error {
 		return fmt.Errorf("scim: routes of revision %d: %w", r.Revision, err)
 	}
 	d.enforce(t)
-	switch c := d.config.Certificates.(type) {
-	case Manager:
-		c.Manage(t.names())
-	case *Files:
-		if err := c.Covers(t.names()); err != nil {
+	if f, ok := d.config.Certificates.(*Files); ok {
+		if err := f.Covers(t.names()); err != nil {
 			d.config.Logger.Error("clients will not trust a host", "error", err)
 		}
+	}
+	return nil
+}
+
+// Hosts lists those that the table in force has for this door, sorted.
+func (d *Door) Hosts() []string {
+	if t := d.table.Load(); t != nil {
+		return t.names()
 	}
 	return nil
 }
@@ -282,7 +286,7 @@ func (d *Door) tlsConfig() *tls.Config {
 	}
 	challenge := c.Clone()
 	protocol := ""
-	if m, ok := d.config.Certificates.(Manager); ok {
+	if m, ok := d.config.Certificates.(Challenged); ok {
 		protocol = m.Protocol()
 		challenge.NextProtos = []string{protocol}
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,14 +23,15 @@ import (
 type scimDoors struct {
 	config []Ingress
 	doors  map[string]*scim.Door
-	acme   *acme.Certificates // nil: certificates come from files
+	acme   *acme.Certificates // one for all doors; nil: certificates come from files
+	manage func(hosts []string) // names the hosts that certificates are kept for
 	work   sync.WaitGroup
 }
 
 // newSCIMDoors makes them; none listens yet, and each refuses everybody until
 // it is given routes.
 func newSCIMDoors(c Config, access, log *slog.Logger, reg prometheus.Registerer) (*scimDoors, error) {
-	d := &scimDoors{config: c.Ingress, doors: map[string]*scim.Door{}}
+	d := &scimDoors{config: c.Ingress, doors: map[string]*scim.Door{}, manage: func([]string) {}}
 	if !c.hasSCIM() {
 		return d, nil
 	}
@@ -83,6 +85,7 @@ func (d *scimDoors) certificates(c Config, log *slog.Logger) (scim.Certificates,
 	if d.acme, err = acme.New(a); err != nil {
 		return nil, fmt.Errorf("scim.acme: %w", err)
 	}
+	d.manage = d.acme.Manage
 	return d.acme, nil
 }
 
@@ -126,14 +129,19 @@ func (d *scimDoors) open(ctx context.Context, fail func(error)) error {
 	return nil
 }
 
-// Apply puts a route table in force in every region.
+// Apply puts a route table in force in every region. Certificates are kept for
+// the hosts of all regions together: what is not named is forgotten.
 func (d *scimDoors) Apply(r postern.Routes) error {
 	var errs []error
+	var hosts []string
 	for region, door := range d.doors {
 		if err := door.Apply(r); err != nil {
 			errs = append(errs, fmt.Errorf("in %s: %w", region, err))
 		}
+		hosts = append(hosts, door.Hosts()...) // of the table before, when this one is not sound
 	}
+	slices.Sort(hosts)
+	d.manage(hosts)
 	return errors.Join(errs...)
 }
 

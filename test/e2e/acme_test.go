@@ -58,6 +58,12 @@ func TestACME(t *testing.T) {
 		}
 	}
 
+	// A tenant in another region has its own, at that region's door.
+	if _, err := admin.SetSCIMIngress(t.Context(), "example-dev", client.SCIMIngressSpec{Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := net.JoinHostPort(f.Ingress.SCIM["us-west-2"].String(), fmt.Sprint(https))
+
 	// Only a network that is nobody's may connect; the authority comes from
 	// another one.
 	set(client.SCIMIngressSpec{Enabled: true, SourceRanges: []string{"192.0.2.0/24"}})
@@ -68,6 +74,11 @@ func TestACME(t *testing.T) {
 			t.Errorf("from another network the ingress answers over %s", protocol)
 		}
 	}
+
+	await(t, "so is that of the other region's tenant", func() error {
+		_, err := leaf(ca.roots(t), elsewhere, "example-dev.scim.immutacloud.com")
+		return err
+	})
 
 	set(client.SCIMIngressSpec{Enabled: true})
 	var first *x509.Certificate

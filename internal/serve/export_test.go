@@ -1,0 +1,17 @@
+package serve
+
+import (
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/scim"
+)
+
+// SCIMDoors are the doors of several regions, as one process has them.
+type SCIMDoors struct{ d *scimDoors }
+
+// NewSCIMDoors has manage told the hosts that certificates are kept for.
+func NewSCIMDoors(manage func(hosts []string), doors map[string]*scim.Door) SCIMDoors {
+	return SCIMDoors{&scimDoors{doors: doors, manage: manage}}
+}
+
+// Apply puts a table in force in every region.
+func (d SCIMDoors) Apply(r postern.Routes) error { return d.d.Apply(r) }
