@@ -32,12 +32,13 @@ type wire struct {
 	net.Conn
 	refused func(postern.Denial, error)
 
-	next  func(*wire) error // judges what is at the front of buf
-	buf   []byte            // read and not handed on
-	ready int               // bytes at the front of it that may be handed on
-	left  int64             // of the body, or of the chunk
-	open  bool              // a body has not ended
-	err   error             // for good
+	next    func(*wire) error // judges what is at the front of buf
+	buf     []byte            // read and not handed on
+	ready   int               // bytes at the front of it that may be handed on
+	scanned int               // bytes of a head that have been looked at
+	left    int64             // of the body, or of the chunk
+	open    bool              // a body has not ended
+	err     error             // for good
 }
 
 func newWire(c net.Conn, refused func(postern.Denial, error)) *wire {
@@ -104,21 +105,28 @@ func (w *wire) fill() error {
 	return err
 }
 
-// head waits for a whole head and judges it.
+// endOfHead ends the head of a request.
+const endOfHead = "\r\n\r\n"
+
+// head waits for a whole head and judges it. It looks at each byte once, in
+// however small pieces they come.
 func (w *wire) head() error {
-	end := bytes.Index(w.buf, []byte("\r\n\r\n"))
+	from := max(w.scanned-len(endOfHead)+1, 0)
+	end := bytes.Index(w.buf[from:], []byte(endOfHead))
 	seen := w.buf
 	if end >= 0 {
-		seen = w.buf[:end+4]
+		seen = w.buf[:from+end+len(endOfHead)]
 	}
 	switch {
 	case len(seen) > maxHead:
 		return errTooLong
-	case end < 0 && !plausible(seen):
+	case end < 0 && !plausible(seen, w.scanned):
 		return errNotHTTP
 	case end < 0:
+		w.scanned = len(seen)
 		return errMore
 	}
+	w.scanned = 0
 	f, ok := parseHead(seen)
 	if !ok {
 		return errNotHTTP
@@ -135,10 +143,11 @@ func (w *wire) head() error {
 
 // plausible tells whether the beginning of a head can become a good one, so that
 // who sends something else is told at once: a line feed stands behind a carriage
-// return only, and the first byte is a method's.
-func plausible(b []byte) bool {
-	for i, c := range b {
-		if c == '\n' && (i == 0 || b[i-1] != '\r') || c == 0 {
+// return only, and the first byte is a method's. The bytes before from were
+// plausible.
+func plausible(b []byte, from int) bool {
+	for i := from; i < len(b); i++ {
+		if b[i] == '\n' && (i == 0 || b[i-1] != '\r') || b[i] == 0 {
 			return false
 		}
 	}

@@ -102,6 +102,27 @@ func TestWireEndsWithABodyThatWasGivenUp(t *testing.T) {
 	}
 }
 
+// In however small pieces a head comes, it costs the door about as much.
+func TestWireIsNotSlowedDownBySmallPieces(t *testing.T) {
+	t.Parallel()
+	head := strings.Replace(plain, "\r\n\r\n", "\r\nX: "+strings.Repeat("y", 31<<10)+"\r\n\r\n", 1)
+	fastest := func(wrap func(io.Reader) io.Reader) time.Duration {
+		best := time.Hour
+		for range 5 {
+			from := time.Now()
+			if got, denial, err := readWire(wrap(strings.NewReader(head))); string(got) != head {
+				t.Fatalf("%d bytes, %s, %v", len(got), denial, err)
+			}
+			best = min(best, time.Since(from))
+		}
+		return best
+	}
+	whole, pieces := fastest(func(r io.Reader) io.Reader { return r }), fastest(iotest.OneByteReader)
+	if pieces > 100*whole+50*time.Millisecond { // looking at all of it again for each byte takes 4000 times as long
+		t.Errorf("byte by byte it takes %v, and %v in one piece", pieces, whole)
+	}
+}
+
 // Whatever passes is what net/http reads too: the same requests, with the same
 // bodies, that end at the same bytes, and none of the ambiguous forms.
 func FuzzWire(f *testing.F) {
