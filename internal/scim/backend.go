@@ -256,6 +256,7 @@ func (s *session) connect(ctx context.Context, at netip.AddrPort) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
+	raw = s.door.countBackend(s.name, raw)
 	deadline, _ := ctx.Deadline()
 	header, err := proxyproto.Append(nil, proxyproto.Header{
 		Source: s.client, Destination: s.local, Authority: s.route.Upstream, Organization: s.route.Organization,

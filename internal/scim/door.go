@@ -52,13 +52,17 @@ type Config struct {
 
 // Limits bound what clients may take. A zero value means the default.
 type Limits struct {
-	MaxBody           int64         // bytes of one request's body; default 1 MiB
-	HelloTimeout      time.Duration // from accepting a connection to the end of its TLS handshake, and again for the head of a request; default 10 s
-	RequestTimeout    time.Duration // from the head of a request to the end of its answer; default 60 s
-	IdleTimeout       time.Duration // between two requests; default 75 s
-	DialTimeout       time.Duration // connecting to one backend, with TLS; default 5 s
-	MaxConnections    int           // at one time; a client may have a quarter; default 2000
-	RequestsPerSecond float64       // of one client; a tenant may have four times as many; bursts of 4 s; default 100
+	MaxBody        int64         // bytes of one request's body; default 1 MiB
+	HelloTimeout   time.Duration // from accepting a connection to the end of its TLS handshake, and again for the head of a request; default 10 s
+	RequestTimeout time.Duration // from the head of a request to the end of its answer; default 60 s
+	IdleTimeout    time.Duration // between two requests; default 75 s
+	DialTimeout    time.Duration // connecting to one backend, with TLS; default 5 s
+	MaxConnections int           // at one time; a host may have half, a client a quarter; default 2000
+	MaxRequests    int           // of one host under way at one time; a client may have a quarter; default 256
+	// RequestsPerSecond are those of one client to one host; a host may have
+	// four times as many, and an address eight times, for all hosts together;
+	// bursts of 4 s; default 100.
+	RequestsPerSecond float64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -68,6 +72,7 @@ func (l Limits) withDefaults() Limits {
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, 75*time.Second)
 	l.DialTimeout = cmp.Or(l.DialTimeout, 5*time.Second)
 	l.MaxConnections = cmp.Or(l.MaxConnections, 2000)
+	l.MaxRequests = cmp.Or(l.MaxRequests, 256)
 	l.RequestsPerSecond = cmp.Or(l.RequestsPerSecond, 100)
 	return l
 }
@@ -83,8 +88,10 @@ type Door struct {
 	queue   *queue
 	metrics *metrics
 	seen    *sighting.Tally
-	clients *limiter[netip.Prefix]
-	tenants *limiter[string]
+
+	clients   *limiter[requester]
+	hosts     *limiter[string]
+	addresses *limiter[netip.Prefix]
 
 	applying sync.Mutex // one table after the other
 	table    atomic.Pointer[table]
@@ -92,10 +99,9 @@ type Door struct {
 	mu        sync.Mutex
 	closed    bool
 	listeners map[net.Listener]bool
-	sessions  map[*session]bool
-	shares    map[netip.Prefix]int // connections of each client
-	running   sync.WaitGroup       // accept loops, handshakes and the server; Add only with mu held and closed unset
-	handling  sync.RWMutex         // read-locked by each request
+	crowd     crowd
+	running   sync.WaitGroup // accept loops, handshakes and the server; Add only with mu held and closed unset
+	handling  sync.RWMutex   // read-locked by each request
 	ending    sync.Once
 }
 
@@ -116,9 +122,10 @@ func New(c Config) (*Door, error) {
 	}
 	d := &Door{
 		config: c, limits: c.Limits.withDefaults(), metrics: m, queue: newQueue(), seen: sighting.New(),
-		listeners: map[net.Listener]bool{}, sessions: map[*session]bool{}, shares: map[netip.Prefix]int{},
+		listeners: map[net.Listener]bool{}, crowd: newCrowd(),
 	}
-	d.clients, d.tenants = newLimiter[netip.Prefix](d.limits.RequestsPerSecond), newLimiter[string](4*d.limits.RequestsPerSecond)
+	perSecond := d.limits.RequestsPerSecond
+	d.clients, d.hosts, d.addresses = newLimiter[requester](perSecond), newLimiter[string](hostFactor*perSecond), newLimiter[netip.Prefix](addressFactor*perSecond)
 	d.tls, d.proxy = d.tlsConfig(), d.reverseProxy()
 	d.server = &http.Server{
 		Handler: http.HandlerFunc(d.serveHTTP), ConnContext: connContext, MaxHeaderBytes: maxHead,
@@ -199,8 +206,8 @@ func (d *Door) enforce(t *table) {
 func (d *Door) open() []*session {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := make([]*session, 0, len(d.sessions))
-	for s := range d.sessions {
+	all := make([]*session, 0, len(d.crowd.sessions))
+	for s := range d.crowd.sessions {
 		all = append(all, s)
 	}
 	return all

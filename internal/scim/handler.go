@@ -27,8 +27,12 @@ func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // the door is shut
 	}
 	defer d.handling.RUnlock()
+	s.wake()
 	w.Header().Set("Strict-Transport-Security", transportSecurity)
 	deny, wait := d.judge(s, r)
+	if deny == "" && !d.begin(s) {
+		deny, wait = postern.DenyRate, time.Second
+	}
 	if deny != "" {
 		d.refused(s, deny, nil, slog.String("method", clip(r.Method)), slog.String("path", clip(r.URL.Path)))
 		if answer(w, r, deny, wait) {
@@ -38,6 +42,7 @@ func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	defer d.end(s)
 	d.forward(w, r, s)
 }
 
@@ -45,7 +50,7 @@ func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 // it was demanded of the bytes before; here HTTP/2 is held to the same.
 func (d *Door) judge(s *session, r *http.Request) (deny postern.Denial, wait time.Duration) {
 	now := time.Now()
-	if wait = d.clients.take(s.share, now); wait > 0 { // whatever it asks for
+	if wait = d.rate(s, now); wait > 0 { // whatever it asks for
 		return postern.DenyRate, wait
 	}
 	path, query, _ := strings.Cut(r.RequestURI, "?")
@@ -65,7 +70,7 @@ func (d *Door) judge(s *session, r *http.Request) (deny postern.Denial, wait tim
 	case r.ContentLength > d.limits.MaxBody:
 		return postern.DenyTooLarge, 0
 	}
-	if wait = d.tenants.take(s.name, now); wait > 0 {
+	if wait = d.hosts.take(s.name, now); wait > 0 {
 		return postern.DenyRate, wait
 	}
 	return "", 0
@@ -130,7 +135,8 @@ func answer(w http.ResponseWriter, r *http.Request, deny postern.Denial, wait ti
 	h.Set("Content-Type", "application/scim+json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if last = r.ProtoMajor == 1 && deny != postern.DenyRate && deny != postern.DenyBackendDown; last {
+	goesOn := deny == postern.DenyRate && r.ContentLength == 0 || deny == postern.DenyBackendDown
+	if last = r.ProtoMajor == 1 && !goesOn; last {
 		h.Set("Connection", "close")
 	}
 	if deny == postern.DenyMethod {

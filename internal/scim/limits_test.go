@@ -69,6 +69,7 @@ func TestClientThatGoesAway(t *testing.T) {
 				close(begun)
 				<-r.Context().Done()
 				close(ended)
+				panic(http.ErrAbortHandler) // an answer could still be in time
 			}
 			w.app.mu.Unlock()
 			ctx, cancel := context.WithCancel(t.Context())
@@ -130,33 +131,6 @@ func TestLimiter(t *testing.T) {
 	if l.Len() > scim.MaxBuckets {
 		t.Errorf("%d clients are remembered", l.Len())
 	}
-}
-
-// One client may not have all connections, and too many are refused as
-// everything is.
-func TestConnections(t *testing.T) {
-	t.Parallel()
-	w := start(t, func(c *scim.Config) { c.Limits.MaxConnections = 8 })
-	var open []net.Conn
-	for range 2 { // a quarter
-		c, err := w.dial(host)
-		if err != nil {
-			t.Fatal(err)
-		}
-		open = append(open, c)
-	}
-	if _, err := w.dial(host); err == nil || !strings.Contains(err.Error(), "access denied") {
-		t.Errorf("a third connection: %v", err)
-	}
-	until(t, "it is counted", func() bool { return w.denials()[postern.DenyOverload] > 0 })
-	_ = open[0].Close()
-	until(t, "there is room again", func() bool {
-		c, err := w.dial(host)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
 }
 
 // A client that does nothing is not waited for.

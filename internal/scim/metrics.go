@@ -16,6 +16,7 @@ const (
 // a new time series.
 type metrics struct {
 	connections prometheus.Gauge
+	displaced   prometheus.Counter
 	requests    *prometheus.CounterVec
 	denials     *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
@@ -27,6 +28,9 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_scim_open_connections", Help: "Connections that are open, in any state."}),
+		displaced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postern_scim_displaced_connections_total", Help: "Idle connections that were cut because others needed their place.",
+		}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "postern_scim_requests_total", Help: "Requests, and connections that were refused before their first one, by what became of them.",
 		}, []string{"result"}),
@@ -42,7 +46,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		revision: prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_scim_table_revision", Help: "Revision of the route table in force; 0 while there is none."}),
 		hosts:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_scim_hosts", Help: "Hosts that are served."}),
 	}
-	for _, c := range []prometheus.Collector{m.connections, m.requests, m.denials, m.bytes, m.seconds, m.revision, m.hosts} {
+	for _, c := range []prometheus.Collector{m.connections, m.displaced, m.requests, m.denials, m.bytes, m.seconds, m.revision, m.hosts} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

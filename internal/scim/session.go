@@ -45,39 +45,56 @@ type session struct {
 	challenge bool
 	transport *http.Transport
 
+	// Of the crowd, whose mutex guards them.
+	counted string // the host that it is counted for
+	busy    int    // requests under way
+	idle    time.Time
+
 	admitted atomic.Bool
 	silent   atomic.Bool // an alert of our own was sent: TLS must add none
 	lingers  atomic.Bool
 	told     atomic.Int64 // when a request over the rate was logged last, in seconds since 1970
 	closing  sync.Once
+	waking   sync.Once
+	asleep   *time.Timer // cuts it unless it asks for something; nil: net/http does
 }
 
 // accept begins a session, or refuses the connection when there are too many.
 func (d *Door) accept(c net.Conn) {
 	s := &session{Conn: c, door: d, at: time.Now(), client: addrPort(c.RemoteAddr()), local: addrPort(c.LocalAddr())}
-	s.share = network(s.client.Addr())
-	d.mu.Lock()
-	switch {
-	case d.closed:
-		d.mu.Unlock()
-		_ = c.Close()
+	s.share, s.idle = network(s.client.Addr()), s.at
+	if d.addresses.take(s.share, s.at) > 0 {
+		s.turnAway(postern.DenyRate)
 		return
-	case len(d.sessions) >= d.limits.MaxConnections || d.shares[s.share] >= max(d.limits.MaxConnections/4, 1):
+	}
+	d.mu.Lock()
+	if d.closed {
 		d.mu.Unlock()
-		d.refused(s, postern.DenyOverload, nil)
-		_, _ = io.WriteString(c, alert) // nothing was sent before, so that it cannot block
 		_ = c.Close()
 		return
 	}
-	d.sessions[s] = true
-	d.shares[s.share]++
-	d.running.Add(1)
+	displaced, ok := d.crowd.enter(s, d.limits.MaxConnections)
+	if ok {
+		d.running.Add(1)
+	}
 	d.mu.Unlock()
+	d.displace(displaced)
+	if !ok {
+		s.turnAway(postern.DenyOverload)
+		return
+	}
 	d.metrics.connections.Inc()
 	go func() {
 		defer d.running.Done()
 		s.begin()
 	}()
+}
+
+// turnAway refuses a connection of which nothing was read.
+func (s *session) turnAway(deny postern.Denial) {
+	s.door.refused(s, deny, nil)
+	_, _ = io.WriteString(s.Conn, alert) // nothing was sent before, so that it cannot block
+	_ = s.Conn.Close()
 }
 
 // begin establishes TLS and hands the connection to the HTTP server.
@@ -92,6 +109,7 @@ func (s *session) begin() {
 	case s.challenge:
 		_ = c.Close() // that was all
 	case protocol == "h2":
+		s.asleep = time.AfterFunc(s.door.limits.HelloTimeout, s.cut)
 		s.door.queue.put(c)
 	default:
 		s.door.queue.put(newWire(c, s.malformed))
@@ -130,6 +148,10 @@ func (s *session) judge(serverName string, challenge bool) error {
 		return errors.New("scim: refused: " + string(deny))
 	}
 	s.transport = s.newTransport()
+	if deny = s.settle(); deny != "" {
+		s.refuse(deny)
+		return errors.New("scim: refused: " + string(deny))
+	}
 	s.admitted.Store(true)
 	if !s.stillAdmitted() { // the table changed meanwhile
 		s.cut()
@@ -146,6 +168,16 @@ func (s *session) stillAdmitted() bool {
 	}
 	route, deny := s.door.table.Load().judge(s.name, s.client.Addr(), s.challenge)
 	return deny == "" && same(route, s.route)
+}
+
+// wake tells that the client asks for something: from now on it may be idle as
+// long as anybody. net/http allows that over HTTP/2 from the beginning.
+func (s *session) wake() {
+	s.waking.Do(func() {
+		if s.asleep != nil {
+			s.asleep.Stop()
+		}
+	})
 }
 
 // refuse sends the alert, and keeps TLS from sending one that would tell more.
@@ -202,10 +234,7 @@ func (s *session) cut() {
 func (s *session) forget() {
 	d := s.door
 	d.mu.Lock()
-	delete(d.sessions, s)
-	if d.shares[s.share]--; d.shares[s.share] <= 0 {
-		delete(d.shares, s.share)
-	}
+	d.crowd.leave(s)
 	d.mu.Unlock()
 	d.metrics.connections.Dec()
 	if s.admitted.Load() {

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,7 +123,8 @@ type app struct {
 	addr  netip.AddrPort
 	mu    sync.Mutex
 	got   []got
-	conns int
+	conns int                                      // so far
+	open  int                                      // now
 	serve func(http.ResponseWriter, *http.Request) // nil: 200 and a word
 }
 
@@ -136,6 +138,27 @@ func (a *app) connections() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.conns
+}
+
+// openConnections are those that are open now.
+func (a *app) openConnections() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open
+}
+
+// holds has requests wait until the function is called, and tells how many do.
+func (a *app) holds() (waiting func() int, release func()) {
+	var n atomic.Int64
+	free := make(chan struct{})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.serve = func(http.ResponseWriter, *http.Request) {
+		n.Add(1)
+		defer n.Add(-1)
+		<-free
+	}
+	return func() int { return int(n.Load()) }, sync.OnceFunc(func() { close(free) })
 }
 
 func (a *app) handle(w http.ResponseWriter, r *http.Request) {
@@ -178,8 +201,16 @@ func startApp(t *testing.T, cert tls.Certificate) *app {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			a.mu.Lock()
 			a.conns++
+			a.open++
 			a.mu.Unlock()
 			return backend.ConnContext(ctx, c)
+		},
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			if s == http.StateClosed {
+				a.mu.Lock()
+				a.open--
+				a.mu.Unlock()
+			}
 		},
 	}
 	done := make(chan struct{})
@@ -277,7 +308,12 @@ func (w *world) applyAll(routes map[string]postern.SCIMRoute) {
 
 // dial opens TLS with a server name and protocols.
 func (w *world) dial(serverName string, protocols ...string) (*tls.Conn, error) {
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: patience}, Config: &tls.Config{
+	return w.dialFrom("127.0.0.1", serverName, protocols...)
+}
+
+// dialFrom does so from one of the addresses of loopback.
+func (w *world) dialFrom(client, serverName string, protocols ...string) (*tls.Conn, error) {
+	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}, Config: &tls.Config{
 		ServerName: serverName, RootCAs: w.issuer.pool(), NextProtos: protocols, MinVersion: tls.VersionTLS12, InsecureSkipVerify: serverName == "",
 	}}
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)

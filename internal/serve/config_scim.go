@@ -21,7 +21,8 @@ type SCIM struct {
 	MaxBody           int64         `yaml:"max_body,omitempty"`            // bytes of one request; default 1 MiB
 	RequestTimeout    time.Duration `yaml:"request_timeout,omitempty"`     // default 60s
 	MaxConnections    int           `yaml:"max_connections,omitempty"`     // of one door; default 2000
-	RequestsPerSecond int           `yaml:"requests_per_second,omitempty"` // of one client; a tenant has four times as many; default 100
+	MaxRequests       int           `yaml:"max_requests,omitempty"`        // of one tenant under way; default 256
+	RequestsPerSecond int           `yaml:"requests_per_second,omitempty"` // of one client to one tenant; a tenant has four times as many, an address eight times; default 100
 }
 
 // ACME is a certificate authority that certificates are obtained from.
@@ -77,7 +78,7 @@ func (c *Config) validateSCIM(es *postern.Errors, p *postern.Platform) {
 		}
 	}
 	for field, v := range map[string]int64{
-		"scim.max_body": c.SCIM.MaxBody, "scim.request_timeout": int64(c.SCIM.RequestTimeout), "scim.max_connections": int64(c.SCIM.MaxConnections), "scim.requests_per_second": int64(c.SCIM.RequestsPerSecond),
+		"scim.max_body": c.SCIM.MaxBody, "scim.request_timeout": int64(c.SCIM.RequestTimeout), "scim.max_connections": int64(c.SCIM.MaxConnections), "scim.max_requests": int64(c.SCIM.MaxRequests), "scim.requests_per_second": int64(c.SCIM.RequestsPerSecond),
 	} {
 		if v < 0 {
 			es.Add(postern.Invalid(field, fmt.Sprint(v), "negative", "leave it out for the default, or give what is meant"))

@@ -50,7 +50,7 @@ func TestSCIMConfig(t *testing.T) {
 	}
 	c.SCIM = serve.SCIM{
 		ACME:          serve.ACME{DirectoryURL: "https://ca.acme.example/directory", CAFile: filepath.Join(dir, "ca"), Email: "ops@acme.example", AgreeToTerms: true, Storage: filepath.Join(dir, "shared")},
-		BackendCAFile: filepath.Join(dir, "backends"), MaxBody: 7, RequestTimeout: time.Second, MaxConnections: 8, RequestsPerSecond: 9,
+		BackendCAFile: filepath.Join(dir, "backends"), MaxBody: 7, RequestTimeout: time.Second, MaxConnections: 8, MaxRequests: 10, RequestsPerSecond: 9,
 	}
 	text, err := strictyaml.Encode(c)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 type scimDoors struct {
 	config []Ingress
 	doors  map[string]*scim.Door
-	acme   *acme.Certificates // one for all doors; nil: certificates come from files
+	acme   *acme.Certificates   // one for all doors; nil: certificates come from files
 	manage func(hosts []string) // names the hosts that certificates are kept for
 	work   sync.WaitGroup
 }
@@ -52,7 +52,7 @@ func newSCIMDoors(c Config, access, log *slog.Logger, reg prometheus.Registerer)
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"region": in.Region}, reg),
 			Limits: scim.Limits{
 				MaxBody: c.SCIM.MaxBody, HelloTimeout: c.Limits.HelloTimeout, RequestTimeout: c.SCIM.RequestTimeout,
-				MaxConnections: c.SCIM.MaxConnections, RequestsPerSecond: float64(c.SCIM.RequestsPerSecond),
+				MaxConnections: c.SCIM.MaxConnections, MaxRequests: c.SCIM.MaxRequests, RequestsPerSecond: float64(c.SCIM.RequestsPerSecond),
 			},
 		})
 		if err != nil {

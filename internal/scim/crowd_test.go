@@ -1,0 +1,292 @@
+package scim_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/scim"
+)
+
+const otherHost = "other.scim.example.com"
+
+// startTwo has two organizations' hosts behind one door.
+func startTwo(t *testing.T, change func(*scim.Limits)) *world {
+	t.Helper()
+	w := start(t, func(c *scim.Config) { change(&c.Limits) })
+	other := w.route()
+	other.Tenant, other.Organization = "other", "globex"
+	w.applyAll(map[string]postern.SCIMRoute{host: w.route(), otherHost: other})
+	return w
+}
+
+// send sends a request over HTTP/1.1.
+func send(c io.Writer, name string) {
+	_, _ = fmt.Fprintf(c, "GET /scim/v2/Users HTTP/1.1\r\nHost: %s\r\n\r\n", name)
+}
+
+// ask sends one on a connection from an address, and tells what it was answered.
+func (w *world) ask(c *tls.Conn, name string) (int, error) {
+	send(c, name)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+func (w *world) mustDialFrom(client, name string) *tls.Conn {
+	w.t.Helper()
+	c, err := w.dialFrom(client, name, "http/1.1")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// Identity providers serve many organizations from the same addresses: what is
+// sent to one tenant from there is not counted against another.
+func TestRatesAreOfOneHost(t *testing.T) {
+	t.Parallel()
+	w := startTwo(t, func(l *scim.Limits) { l.RequestsPerSecond = 0.5 })
+	c, limited := w.mustDialFrom("127.0.0.1", host), false
+	for range 4 {
+		code, err := w.ask(c, host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limited = limited || code == http.StatusTooManyRequests
+	}
+	if !limited {
+		t.Error("the client's rate has no end")
+	}
+	if code, err := w.ask(w.mustDialFrom("127.0.0.1", otherHost), otherHost); code != http.StatusOK {
+		t.Errorf("another organization's tenant from the same address: %d, %v", code, err)
+	}
+}
+
+// One address has a rate for all hosts together, of connections too.
+func TestRateOfAnAddress(t *testing.T) {
+	t.Parallel()
+	w := startTwo(t, func(l *scim.Limits) { l.RequestsPerSecond = 0.25 }) // eight times that in four seconds: 8
+	refused := 0
+	for range 10 {
+		if _, err := w.dialFrom("127.0.0.1", "nobody.scim.example.com"); err == nil {
+			t.Fatal("a host of nobody is served")
+		}
+		refused++
+	}
+	d := w.denials()
+	if d[postern.DenyRate] < 1 || d[postern.DenyUnknownHost] < 8 || d[postern.DenyRate]+d[postern.DenyUnknownHost] != int64(refused) {
+		t.Errorf("counted as %v", d)
+	}
+	if code, err := w.ask(w.mustDialFrom("127.0.0.2", host), host); code != http.StatusOK {
+		t.Errorf("another address: %d, %v", code, err)
+	}
+}
+
+// All clients together have a rate, so that a tenant's app is not asked for more
+// by many addresses.
+func TestRateOfAHost(t *testing.T) {
+	t.Parallel()
+	w := startTwo(t, func(l *scim.Limits) { l.RequestsPerSecond = 0.25 }) // one request of a client, four of a host
+	codes := map[int]int{}
+	for i := range 8 {
+		code, err := w.ask(w.mustDialFrom(fmt.Sprintf("127.0.0.%d", i+1), host), host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		codes[code]++
+	}
+	if codes[200] < 4 || codes[429] < 1 || codes[200]+codes[429] != 8 || len(w.app.requests()) != codes[200] {
+		t.Errorf("answered %v, and the app got %d", codes, len(w.app.requests()))
+	}
+	if code, err := w.ask(w.mustDialFrom("127.0.0.1", otherHost), otherHost); code != http.StatusOK {
+		t.Errorf("another tenant: %d, %v", code, err)
+	}
+}
+
+// Connections that ask for nothing keep nobody out: neither others' identity
+// providers nor the tenant's own.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	w := startTwo(t, func(l *scim.Limits) { l.MaxConnections = 40 })
+	calm := w.mustDialFrom("127.0.0.8", otherHost) // idle for longest, but of a host that has few
+	var idle []*tls.Conn
+	for i := range 40 {
+		idle = append(idle, w.mustDialFrom(fmt.Sprintf("127.0.0.%d", i/10+1), host))
+	}
+	for _, name := range []string{otherHost, host} {
+		if code, err := w.ask(w.mustDialFrom("127.0.0.9", name), name); code != http.StatusOK {
+			t.Errorf("%s: %d, %v", name, code, err)
+		}
+	}
+	if code, err := w.ask(calm, otherHost); code != http.StatusOK {
+		t.Errorf("the other host's connection: %d, %v", code, err)
+	}
+	if _, err := idle[0].Read(make([]byte, 1)); !isClosed(err) {
+		t.Errorf("the connection that was idle for longest: %v", err)
+	}
+	if code, err := w.ask(idle[39], host); code != http.StatusOK {
+		t.Errorf("the one that was idle for shortest: %d, %v", code, err)
+	}
+}
+
+// Connections on which a request is under way stay, and who is one too many is
+// refused as everything is: of a client, of a host, of the door.
+func TestConnections(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		busy    int    // connections of as many clients
+		host    string // of every other one of them
+		from    string // who is one too many
+		to      string
+		elseTo  string // whom somebody else may still ask
+		mayElse bool
+	}{
+		"of a client": {1, host, "127.0.0.1", otherHost, otherHost, true},
+		"of a host":   {2, host, "127.0.0.9", host, otherHost, true},
+		"of the door": {4, otherHost, "127.0.0.9", otherHost, host, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := startTwo(t, func(l *scim.Limits) { l.MaxConnections = 4 }) // one of a client, two of a host
+			waiting, release := w.app.holds()
+			defer release()
+			for i := range tc.busy {
+				to := host
+				if i%2 == 1 {
+					to = tc.host
+				}
+				send(w.mustDialFrom(fmt.Sprintf("127.0.0.%d", i+1), to), to)
+			}
+			until(t, "the requests are under way", func() bool { return waiting() == tc.busy })
+			if _, err := w.dialFrom(tc.from, tc.to, "http/1.1"); err == nil || !strings.Contains(err.Error(), "access denied") {
+				t.Errorf("one more: %v", err)
+			}
+			until(t, "it is counted", func() bool { return w.denials()[postern.DenyOverload] == 1 })
+			if _, err := w.dialFrom("127.0.0.10", tc.elseTo, "http/1.1"); (err == nil) != tc.mayElse {
+				t.Errorf("somebody else: %v", err)
+			}
+			release()
+			until(t, "there is room again", func() bool { _, err := w.dialFrom(tc.from, tc.to, "http/1.1"); return err == nil })
+		})
+	}
+}
+
+// Requests that nobody ends are bounded, of a client and of a host, and so is
+// what the app has to do with them.
+func TestRequestsUnderWay(t *testing.T) {
+	t.Parallel()
+	w := startTwo(t, func(l *scim.Limits) { l.MaxRequests = 8 }) // two of a client
+	var begun []*tls.Conn
+	begin := func(client string) *tls.Conn {
+		c := w.mustDialFrom(client, host)
+		begun = append(begun, c)
+		_, _ = io.WriteString(c, post("Content-Length: 100", "x")) // it never ends
+		return c
+	}
+	waiting, release := w.app.holds()
+	defer release()
+	tooMany := func(c *tls.Conn) error {
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
+			return errors.New(resp.Status)
+		}
+		return nil
+	}
+	for range 2 {
+		begin("127.0.0.1")
+	}
+	until(t, "they are under way", func() bool { return waiting() == 2 })
+	if err := tooMany(begin("127.0.0.1")); err != nil {
+		t.Errorf("the third of a client: %v", err)
+	}
+	for i := range 6 {
+		begin(fmt.Sprintf("127.0.0.%d", i/2+2))
+	}
+	until(t, "they are under way", func() bool { return waiting() == 8 })
+	if err := tooMany(begin("127.0.0.9")); err != nil {
+		t.Errorf("the ninth of a host: %v", err)
+	}
+	if n := w.app.connections(); n != 8 {
+		t.Errorf("%d connections to the backend", n)
+	}
+	c := w.mustDialFrom("127.0.0.1", otherHost)
+	send(c, otherHost)
+	until(t, "another host's request is under way", func() bool { return waiting() == 9 })
+	release()
+	for _, c := range begun {
+		_ = c.Close()
+	}
+	until(t, "there is room again", func() bool {
+		code, _ := w.ask(w.mustDialFrom("127.0.0.9", host), host)
+		return code == http.StatusOK
+	})
+}
+
+// Clients that stay connected do not keep the app's connections.
+func TestIdleBackendConnectionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	w := start(t, func(c *scim.Config) { c.Limits.MaxRequests = 4 })
+	var clients []*tls.Conn
+	for i := range 12 {
+		c := w.mustDialFrom(fmt.Sprintf("127.0.0.%d", i+1), host)
+		if code, err := w.ask(c, host); code != http.StatusOK {
+			t.Fatal(code, err)
+		}
+		clients = append(clients, c)
+	}
+	until(t, "idle connections are closed", func() bool { return w.app.openConnections() <= 4 })
+	for _, c := range clients {
+		if code, err := w.ask(c, host); code != http.StatusOK {
+			t.Errorf("a client that stayed: %d, %v", code, err)
+		}
+	}
+}
+
+// Over HTTP/2 too, who connects must ask for something soon; after that it may
+// be idle for longer.
+func TestFirstRequestIsWaitedForNoLonger(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, func(c *scim.Config) { c.Limits.HelloTimeout, c.Limits.IdleTimeout = 300*time.Millisecond, time.Hour })
+			c, err := w.dial(host, protocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if protocol == "h2" {
+				_, _ = io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00") // and no settings of its own
+			}
+			if _, err := io.Copy(io.Discard, c); err != nil && !isClosed(err) {
+				t.Errorf("without a request: %v", err)
+			}
+			client := w.client(protocol == "h2")
+			if resp, _ := w.do(client, "GET", "/scim/v2/Users", nil); resp.StatusCode != http.StatusOK {
+				t.Fatal(resp.Status)
+			}
+			<-time.After(600 * time.Millisecond) // longer than it would have been waited for
+			if resp, _ := w.do(client, "GET", "/scim/v2/Users", nil); resp.StatusCode != http.StatusOK {
+				t.Fatal(resp.Status)
+			}
+			if n := w.app.connections(); n != 1 {
+				t.Errorf("%d connections to the backend: the client's was cut", n)
+			}
+		})
+	}
+}
