@@ -21,7 +21,7 @@ type AppAccess struct {
 	ResourceVersion int64 // 0: nobody ever asked for it
 }
 
-// The conditions of an [AppAccess]; Ready is the fourth.
+// The conditions of an [AppAccess]; Ready is the third.
 const (
 	// RequiredAppPrivate: the app that must be private first is so for a tenant
 	// of the organization.

@@ -28,8 +28,9 @@ func compileApps(p *postern.Platform, d Desired, r postern.Routes) {
 			r.Hosts[host] = postern.Host{Shared: true, Public: true, RegionBackends: backends}
 		}
 	}
+	single := singleSegments(p, d.Tenants)
 	for id, g := range r.Endpoints {
-		if hosts := appHosts(p, d, g.Organization, g.Region); len(hosts) > 0 {
+		if hosts := appHosts(p, d.Apps, single, g.Organization, g.Region); len(hosts) > 0 {
 			g.Hosts = append(slices.Clone(g.Hosts), hosts...)
 			slices.Sort(g.Hosts)
 			r.Endpoints[id] = g
@@ -38,17 +39,17 @@ func compileApps(p *postern.Platform, d Desired, r postern.Routes) {
 }
 
 // appHosts lists the shared hosts that an organization's endpoints reach in a
-// service region. That all of its tenants are in one segment is demanded of
+// service region; single are the organizations with tenants in one segment. That all of its tenants are in one segment is demanded of
 // every table, because the app would serve the data of tenants in another one
 // too. That another app is private first is demanded of whoever asks for it:
 // the order matters then, and whoever makes a tenant public again must not
 // lose an app by it.
-func appHosts(p *postern.Platform, d Desired, organization, region string) (hosts []string) {
+func appHosts(p *postern.Platform, all []postern.AppAccess, single map[string]bool, organization, region string) (hosts []string) {
 	for _, app := range p.Apps {
-		if app.PerTenant() || !enabled(d.Apps, app.ID, organization) || len(p.SharedBackends(app.ID, region)) == 0 {
+		if app.PerTenant() || !enabled(all, app.ID, organization) || len(p.SharedBackends(app.ID, region)) == 0 {
 			continue
 		}
-		if app.SingleSegment && len(segments(p, d.Tenants, organization)) != 1 {
+		if app.SingleSegment && !single[organization] {
 			continue
 		}
 		hosts = append(hosts, app.Hosts...)
@@ -60,6 +61,22 @@ func enabled(all []postern.AppAccess, app, organization string) bool {
 	return slices.ContainsFunc(all, func(a postern.AppAccess) bool {
 		return a.App == app && a.Organization == organization && a.Enabled
 	})
+}
+
+// singleSegments tells of each organization that has tenants whether all are in
+// one segment.
+func singleSegments(p *postern.Platform, tenants []postern.Tenant) map[string]bool {
+	out, in := map[string]bool{}, map[string]string{}
+	for _, t := range tenants {
+		_, s, ok := p.Region(t.Region)
+		if !ok {
+			continue
+		}
+		first, seen := in[t.Organization]
+		out[t.Organization] = !seen || out[t.Organization] && first == s.ID
+		in[t.Organization] = s.ID
+	}
+	return out
 }
 
 // segments lists an organization's tenants by segment.
@@ -98,9 +115,10 @@ func App(p *postern.Platform, app postern.App, a postern.AppAccess, d Desired) A
 		is, since, message := singleSegment(p, a.Organization, d.Tenants)
 		set(postern.SingleSegment, is, postern.ReasonOneSegment, postern.ReasonSeveralSegments, since, message)
 	}
+	single := singleSegments(p, d.Tenants)
 	for _, e := range d.Endpoints {
 		g, ok := CompileGrant(p, e, d.Tenants, d.Accounts)
-		if ok && e.State == postern.EndpointReady && e.Organization == a.Organization && slices.Contains(appHosts(p, d, g.Organization, g.Region), app.Hosts[0]) {
+		if ok && e.State == postern.EndpointReady && e.Organization == a.Organization && slices.Contains(appHosts(p, d.Apps, single, g.Organization, g.Region), app.Hosts[0]) {
 			v.Endpoints = append(v.Endpoints, e)
 		}
 	}
