@@ -267,7 +267,13 @@ func startWithACME(t *testing.T, dir string, ca authority, https, dns uint16) *s
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { world.Stop(); _ = log.Close() })
+	t.Cleanup(func() {
+		world.Stop()
+		_ = log.Close()
+		if said, err := os.ReadFile(log.Name()); t.Failed() {
+			t.Logf("the sandbox (%v):\n%s", err, said)
+		}
+	})
 	return world
 }
 
