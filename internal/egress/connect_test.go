@@ -91,7 +91,7 @@ func (w *world) wantLog(t *testing.T) {
 	opened, closed := 0, 0
 	waitFor(t, "closed", func() bool {
 		opened, closed = 0, 0
-		for _, r := range w.log.records(t) {
+		for _, r := range w.records(t) {
 			switch r["msg"] {
 			case "connection opened":
 				opened++
@@ -348,7 +348,7 @@ func TestRecheckCutsTunnels(t *testing.T) {
 				t.Error("it lives on")
 			}
 			must(t, alive(kept))
-			for _, r := range w.log.records(t) {
+			for _, r := range w.records(t) {
 				if r["msg"] == "connection closed" && (r["end"] != "revoked" || r["host"] != exampleHost) {
 					t.Errorf("%v", r)
 				}

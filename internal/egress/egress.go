@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/accesslog"
 	"github.com/postern-net/postern/internal/relay"
 	"github.com/postern-net/postern/internal/sighting"
 )
@@ -41,7 +42,11 @@ type Config struct {
 	Source netip.Addr
 	// Logger is the access log: a record when a connection is refused, or when
 	// it is opened and when it is closed. It never holds a credential.
-	Logger     *slog.Logger
+	Logger *slog.Logger
+	// LogRate is how many records per second the access log takes, of refused
+	// and of admitted connections each; the others are counted, and the next
+	// record tells how many there were. Default: that of package accesslog.
+	LogRate    int
 	Registerer prometheus.Registerer
 	Limits     Limits
 	// Networks pass for those of endpoints though they are loopback. Only the
@@ -89,6 +94,7 @@ type Egress struct {
 	networks []netip.Prefix
 	limits   Limits
 	logger   *slog.Logger
+	access   *accesslog.Log[entry]
 	metrics  *metrics
 	seen     *sighting.Tally
 	now      func() time.Time
@@ -118,7 +124,7 @@ func New(c Config) (*Egress, error) {
 	}
 	return &Egress{
 		region: c.Region, engine: c.Engine, source: c.Source, networks: c.Networks, limits: c.Limits.withDefaults(),
-		logger: c.Logger, metrics: m, seen: sighting.New(), now: c.Now, tunnels: newTunnels(),
+		logger: c.Logger, access: newAccessLog(c.Logger, c.LogRate, m.omitted), metrics: m, seen: sighting.New(), now: c.Now, tunnels: newTunnels(),
 	}, nil
 }
 

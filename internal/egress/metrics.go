@@ -21,6 +21,7 @@ type metrics struct {
 	bytes       *prometheus.CounterVec
 	open        *prometheus.GaugeVec
 	names       *prometheus.CounterVec
+	omitted     *prometheus.CounterVec
 	revision    prometheus.Gauge
 }
 
@@ -41,11 +42,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		names: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "postern_egress_dns_answers_total", Help: "Answers to DNS queries, by response code.",
 		}, []string{"rcode"}),
+		omitted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postern_egress_log_omitted_total", Help: "Records that the access log left out to keep to its rate.",
+		}, []string{"result"}),
 		revision: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "postern_egress_table_revision", Help: "Revision of the route table in force; 0 while there is none.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.connections, m.denials, m.bytes, m.open, m.names, m.revision} {
+	for _, c := range []prometheus.Collector{m.connections, m.denials, m.bytes, m.open, m.names, m.omitted, m.revision} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -52,7 +52,7 @@ func TestTransparent(t *testing.T) {
 		}
 		w.waitDenied(t, c.deny)
 	}
-	for _, r := range w.log.records(t) {
+	for _, r := range w.records(t) {
 		if r["msg"] == "connection refused" && (r["tenant"] == "" || r["listener"] != "transparent") {
 			t.Errorf("%v", r)
 		}

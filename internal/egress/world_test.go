@@ -135,6 +135,13 @@ func (l *logbook) records(t testing.TB) []map[string]any {
 	return out
 }
 
+// records is what the access log holds of everything so far.
+func (w *world) records(t testing.TB) []map[string]any {
+	t.Helper()
+	w.Flush()
+	return w.log.records(t)
+}
+
 // world is an egress with both kinds of listeners, and the clusters that it
 // leads to.
 type world struct {

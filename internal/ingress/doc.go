@@ -12,7 +12,7 @@
 // protocol header (see package proxyproto) that says what was admitted; to the
 // client that is refused goes nothing that would tell why. The reason is in
 // the access log, the metrics and the report, all of them bounded in what a
-// client can make them hold, except the log, which has a line per refusal and
+// client can make them hold.
 //
 // How bytes move is package relay's business.
 package ingress

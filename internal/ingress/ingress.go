@@ -46,7 +46,7 @@ type Config struct {
 	Logger *slog.Logger
 	// LogRate is how many records per second the access log takes, of refused
 	// and of admitted connections each; the others are counted, and the next
-	// record tells how many there were. Default: DefaultLogRate.
+	// record tells how many there were. Default: that of package accesslog.
 	LogRate    int
 	Registerer prometheus.Registerer
 }
@@ -57,7 +57,7 @@ type Ingress struct {
 	region  string
 	private Engine
 	public  Engine
-	access  *accessLog
+	access  accessLog
 	metrics *metrics
 	seen    *sighting.Tally
 

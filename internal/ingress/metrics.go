@@ -23,7 +23,7 @@ const (
 type metrics struct {
 	private, public *doorMetrics
 	tenants         *tenantBytes
-	omitted         [2]prometheus.Counter
+	omitted         *prometheus.CounterVec
 	revision        prometheus.Gauge
 }
 
@@ -58,6 +58,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Name: "postern_ingress_log_omitted_total", Help: "Records that the access log left out to keep to its rate.",
 	}, []string{"result"})
 	m := &metrics{
+		omitted: omitted,
 		tenants: newTenantBytes(),
 		revision: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "postern_ingress_table_revision", Help: "Revision of the route table in force; 0 while there is none.",
@@ -86,7 +87,6 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return d
 	}
 	m.private, m.public = of(Private), of(Public)
-	m.omitted = [2]prometheus.Counter{ofAdmitted: omitted.WithLabelValues(resultAdmitted), ofRefused: omitted.WithLabelValues(resultRefused)}
 	return m, nil
 }
 

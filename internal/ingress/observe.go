@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"github.com/postern-net/postern/internal/accesslog"
 	"github.com/postern-net/postern/internal/relay"
 )
 
@@ -21,7 +22,7 @@ func (in *Ingress) Refused(a *relay.Arrival, v relay.Verdict) {
 	m := in.metrics.of(a)
 	m.refused.Inc()
 	m.denials[v.Deny].Inc()
-	in.access.add(ofRefused, logRefused, a, v, nil)
+	in.access.add(accesslog.Refused, logRefused, a, v, nil)
 }
 
 // owner is the organization that a VPC endpoint is granted to, in any region;
@@ -43,7 +44,7 @@ func (in *Ingress) Opened(a *relay.Arrival, v relay.Verdict) {
 	m := in.metrics.of(a)
 	m.admitted.Inc()
 	m.open.Inc()
-	in.access.add(ofAdmitted, logOpened, a, v, nil)
+	in.access.add(accesslog.Admitted, logOpened, a, v, nil)
 }
 
 // Closed counts and logs the end of an admitted connection.
@@ -54,7 +55,7 @@ func (in *Ingress) Closed(a *relay.Arrival, v relay.Verdict, s relay.Stats) {
 	m.up.Add(float64(s.Up))
 	m.down.Add(float64(s.Down))
 	in.metrics.tenants.add(in.tenant(a.Hello.ServerName), s.Up, s.Down)
-	in.access.add(ofAdmitted, logClosed, a, v, &s)
+	in.access.add(accesslog.Admitted, logClosed, a, v, &s)
 }
 
 // tenant is whose a host is; "" for one that organizations share, or that the
@@ -72,4 +73,4 @@ func (in *Ingress) tenant(name string) string {
 }
 
 // Flush returns when the access log has everything that was told so far.
-func (in *Ingress) Flush() { in.access.flush() }
+func (in *Ingress) Flush() { in.access.Flush() }

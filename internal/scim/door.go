@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/accesslog"
 	"github.com/postern-net/postern/internal/sighting"
 )
 
@@ -42,8 +43,10 @@ type Config struct {
 	Certificates Certificates
 	BackendRoots *x509.CertPool // who may sign backends' certificates; nil: the system's roots
 	// AccessLog gets a record for each request, and for each connection that is
-	// refused.
+	// refused; of either kind as many per second as LogRate allows, and the next
+	// record tells how many were left out. Default: that of package accesslog.
 	AccessLog *slog.Logger
+	LogRate   int
 	Logger    *slog.Logger // what concerns no single connection; default: nothing is logged
 	// Registerer takes the metrics; wrap it with a label of the region.
 	Registerer prometheus.Registerer
@@ -88,6 +91,7 @@ type Door struct {
 	queue   *queue
 	metrics *metrics
 	seen    *sighting.Tally
+	access  *accesslog.Log[entry]
 
 	clients   *limiter[requester]
 	hosts     *limiter[string]
@@ -121,7 +125,7 @@ func New(c Config) (*Door, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Door{
-		config: c, limits: c.Limits.withDefaults(), metrics: m, queue: newQueue(), seen: sighting.New(),
+		config: c, limits: c.Limits.withDefaults(), metrics: m, queue: newQueue(), seen: sighting.New(), access: newAccessLog(c.AccessLog, c.LogRate, m.omitted),
 		listeners: map[net.Listener]bool{}, crowd: newCrowd(),
 	}
 	perSecond := d.limits.RequestsPerSecond
@@ -277,7 +281,11 @@ func (d *Door) shutdown(ctx context.Context) {
 	_ = d.server.Close() // every connection is closed by now
 	d.running.Wait()
 	d.handling.Lock() // for good
+	d.access.Flush()
 }
+
+// Flush returns when the access log has everything that was told so far.
+func (d *Door) Flush() { d.access.Flush() }
 
 // tlsConfig is TLS 1.2 with forward secrecy and authenticated encryption only,
 // or 1.3. Who connects is judged before anything is answered.

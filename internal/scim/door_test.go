@@ -87,7 +87,7 @@ func TestForwards(t *testing.T) {
 					t.Errorf("counted as %+v", a)
 				}
 			}
-			if log := w.log.String(); strings.Contains(log, "secret") || strings.Contains(log, "bjensen@") || strings.Contains(log, "filter") || !strings.Contains(log, `"status":200`) {
+			if log := w.logged(); strings.Contains(log, "secret") || strings.Contains(log, "bjensen@") || strings.Contains(log, "filter") || !strings.Contains(log, `"status":200`) {
 				t.Errorf("the log: %s", log)
 			}
 		})

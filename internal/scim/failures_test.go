@@ -39,7 +39,7 @@ func TestWhoIsGoneIsNotToldOfSuccess(t *testing.T) {
 	if b, err := io.ReadAll(c); len(b) > 0 || err != nil && !isClosed(err) {
 		t.Errorf("answered %q, %v", b, err)
 	}
-	until(t, "the request is logged", func() bool { return strings.Contains(w.log.String(), `"status":499`) })
+	until(t, "the request is logged", func() bool { return strings.Contains(w.logged(), `"status":499`) })
 	if n := w.denials()[postern.DenyBackendDown]; n != 0 {
 		t.Errorf("counted %d times against the backend", n)
 	}
@@ -78,7 +78,7 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 		if b, err := io.ReadAll(c); len(b) > 0 || err != nil && !isClosed(err) {
 			t.Errorf("answered %q, %v", b, err)
 		}
-		until(t, "the request is logged", func() bool { return strings.Contains(w.log.String(), `"status":499`) })
+		until(t, "the request is logged", func() bool { return strings.Contains(w.logged(), `"status":499`) })
 		if n := w.denials()[postern.DenyBackendDown]; n != 0 {
 			t.Errorf("counted %d times against the backend", n)
 		}

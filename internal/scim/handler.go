@@ -1,7 +1,6 @@
 package scim
 
 import (
-	"context"
 	"encoding/json"
 	"log/slog"
 	"math"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/accesslog"
 )
 
 // transportSecurity tells clients to use TLS only (RFC 6797), for a year.
@@ -176,8 +176,10 @@ func (d *Door) done(s *session, r *http.Request, x *exchange) {
 	d.metrics.requests.WithLabelValues(resultAdmitted).Inc()
 	d.seen.Add(s.key(""), x.start)
 	// Without the query: filters name people.
-	d.config.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request", append(s.attrs(),
-		slog.String("method", r.Method), slog.String("path", clip(r.URL.Path)), slog.String("protocol", r.Proto),
-		slog.Int("status", x.status), slog.Int64("bytes_up", x.up()), slog.Int64("bytes_down", x.down), slog.Duration("duration", took),
-	)...)
+	d.access.Add(accesslog.Admitted, "request", func() entry {
+		return append(s.attrs(),
+			slog.String("method", r.Method), slog.String("path", clip(r.URL.Path)), slog.String("protocol", r.Proto),
+			slog.Int("status", x.status), slog.Int64("bytes_up", x.up()), slog.Int64("bytes_down", x.down), slog.Duration("duration", took),
+		)
+	})
 }

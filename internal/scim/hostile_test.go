@@ -288,7 +288,7 @@ func TestNothingIsSmuggledBehindAGoodRequest(t *testing.T) {
 			if !slices.Equal(completed, tc.want) && (len(tc.want) == 0 || len(completed) > len(tc.want) || !slices.Equal(completed, tc.want[:len(completed)])) {
 				t.Errorf("the backend completed %q, want %q", completed, tc.want)
 			}
-			if strings.Contains(w.log.String(), `"path":"/admin","protocol"`) {
+			if strings.Contains(w.logged(), `"path":"/admin","protocol"`) {
 				t.Error("the smuggled request was admitted")
 			}
 		})

@@ -51,7 +51,7 @@ func TestRates(t *testing.T) {
 	if n := w.denials()[postern.DenyRate]; n < 40 {
 		t.Errorf("only %d of 50 were over the rate", n)
 	}
-	if n := strings.Count(w.log.String(), "rate_limited"); n > 10 {
+	if n := strings.Count(w.logged(), "rate_limited"); n > 10 {
 		t.Errorf("%d lines in the log", n)
 	}
 }
@@ -88,7 +88,7 @@ func TestClientThatGoesAway(t *testing.T) {
 			cancel()
 			<-done
 			<-ended // the backend is not kept busy for nobody
-			until(t, "the request is logged", func() bool { return strings.Contains(w.log.String(), `"status":499`) })
+			until(t, "the request is logged", func() bool { return strings.Contains(w.logged(), `"status":499`) })
 			if n := w.denials()[postern.DenyBackendDown]; n != 0 {
 				t.Errorf("counted %d times against the backend", n)
 			}

@@ -21,6 +21,7 @@ type metrics struct {
 	denials     *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	seconds     prometheus.Histogram
+	omitted     *prometheus.CounterVec
 	revision    prometheus.Gauge
 	hosts       prometheus.Gauge
 }
@@ -43,10 +44,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "postern_scim_request_seconds", Help: "How long admitted requests took, to the end of the answer.", Buckets: []float64{.005, .025, .1, .5, 2, 10, 60},
 		}),
+		omitted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postern_scim_log_omitted_total", Help: "Records that the access log left out to keep to its rate.",
+		}, []string{"result"}),
 		revision: prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_scim_table_revision", Help: "Revision of the route table in force; 0 while there is none."}),
 		hosts:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_scim_hosts", Help: "Hosts that are served."}),
 	}
-	for _, c := range []prometheus.Collector{m.connections, m.displaced, m.requests, m.denials, m.bytes, m.seconds, m.revision, m.hosts} {
+	for _, c := range []prometheus.Collector{m.connections, m.displaced, m.requests, m.denials, m.bytes, m.seconds, m.omitted, m.revision, m.hosts} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -15,7 +15,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/accesslog"
 	"github.com/postern-net/postern/internal/sighting"
 )
 
@@ -273,11 +276,13 @@ func (d *Door) refused(s *session, deny postern.Denial, cause error, more ...slo
 	if deny == postern.DenyRate && !s.tellsRate(time.Now()) {
 		return
 	}
-	attrs := append(s.attrs(), slog.String("reason", string(deny)))
-	if cause != nil {
-		attrs = append(attrs, slog.String("cause", cause.Error()))
-	}
-	d.config.AccessLog.LogAttrs(context.Background(), slog.LevelInfo, "request refused", append(attrs, more...)...)
+	d.access.Add(accesslog.Refused, "request refused", func() entry {
+		attrs := append(s.attrs(), slog.String("reason", string(deny)))
+		if cause != nil {
+			attrs = append(attrs, slog.String("cause", clip(cause.Error())))
+		}
+		return append(attrs, more...)
+	})
 }
 
 // tellsRate tells whether a request over the rate is logged: one a second of each
@@ -285,6 +290,17 @@ func (d *Door) refused(s *session, deny postern.Denial, cause error, more ...slo
 func (s *session) tellsRate(now time.Time) bool {
 	last := s.told.Load()
 	return now.Unix() > last && s.told.CompareAndSwap(last, now.Unix())
+}
+
+// entry is what a record of the access log tells.
+type entry []slog.Attr
+
+func (e *entry) tell(r *slog.Record) { r.AddAttrs(*e...) }
+
+func newAccessLog(l *slog.Logger, rate int, omitted *prometheus.CounterVec) *accesslog.Log[entry] {
+	return accesslog.New(l, rate, [2]accesslog.Counter{
+		accesslog.Admitted: omitted.WithLabelValues(resultAdmitted), accesslog.Refused: omitted.WithLabelValues(resultRefused),
+	}, (*entry).tell)
 }
 
 // attrs are what every record of the access log tells.

@@ -251,6 +251,12 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
+// logged is what the access log holds of everything so far.
+func (w *world) logged() string {
+	w.door.Flush()
+	return w.log.String()
+}
+
 func start(t *testing.T, change func(*scim.Config)) *world {
 	t.Helper()
 	w := &world{t: t, issuer: newIssuer(t), registry: prometheus.NewRegistry(), log: &logBuffer{}}

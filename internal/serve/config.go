@@ -13,7 +13,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
-	"github.com/postern-net/postern/internal/ingress"
+	"github.com/postern-net/postern/internal/accesslog"
 	"github.com/postern-net/postern/internal/platformfile"
 	"github.com/postern-net/postern/internal/relay"
 	"github.com/postern-net/postern/internal/strictyaml"
@@ -229,7 +229,7 @@ func (c *Config) complete(dir string) {
 	if len(c.DNS.Servers) == 0 {
 		c.DNS.Servers = c.DNS.Listen
 	}
-	setDefault(&c.AccessLogRate, ingress.DefaultLogRate)
+	setDefault(&c.AccessLogRate, accesslog.DefaultRate)
 	setDefault(&c.Engine, string(relay.KindAuto))
 	setDefault(&c.Log.Format, "json")
 	setDefault(&c.Log.Level, "info")

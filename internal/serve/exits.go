@@ -53,7 +53,7 @@ func newExits(c Config, networks []netip.Prefix, access, log *slog.Logger, reg p
 		}
 		var err error
 		out.Egress, err = egress.New(egress.Config{
-			Region: e.Region, Engine: out.engine, Source: e.Source, Networks: networks, Logger: access.With("region", e.Region),
+			Region: e.Region, Engine: out.engine, Source: e.Source, Networks: networks, Logger: access.With("region", e.Region), LogRate: c.AccessLogRate,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"region": e.Region}, reg),
 			Limits: egress.Limits{
 				HeadTimeout: c.Limits.HelloTimeout, HelloTimeout: c.Limits.HelloTimeout, DialTimeout: c.Limits.DialTimeout,
@@ -157,4 +157,7 @@ func (x *exits) shutdown(ctx context.Context) {
 	}
 	all.Wait()
 	x.work.Wait()
+	for _, e := range x.regions {
+		e.Flush()
+	}
 }

@@ -48,7 +48,7 @@ func newSCIMDoors(c Config, access, log *slog.Logger, reg prometheus.Registerer)
 			continue
 		}
 		made, err := scim.New(scim.Config{
-			Region: in.Region, Certificates: certificates, BackendRoots: roots, AccessLog: access.With("region", in.Region), Logger: log,
+			Region: in.Region, Certificates: certificates, BackendRoots: roots, AccessLog: access.With("region", in.Region), LogRate: c.AccessLogRate, Logger: log,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"region": in.Region}, reg),
 			Limits: scim.Limits{
 				MaxBody: c.SCIM.MaxBody, HelloTimeout: c.Limits.HelloTimeout, RequestTimeout: c.SCIM.RequestTimeout,

@@ -52,24 +52,28 @@ func dataPlaneRooms() []Room {
 			{"golang.org/x/sys", "epoll and splice on Linux"},
 		}},
 		{Path: own("internal/sighting"), Job: "counts who arrived, within bounds", Uses: []Use{domain}},
+		{Path: own("internal/accesslog"), Job: "writes what came and what became of it, at a rate, away from who moves bytes"},
 		{Path: own("internal/ingress"), Job: "matches endpoints and server names to routes", Uses: []Use{
 			domain,
 			{own("internal/proxyproto"), "what goes ahead to the backend"},
 			{own("internal/clienthello"), "the server name of an arrival"},
 			{own("internal/relay"), "the engine that asks it"},
 			{own("internal/sighting"), "its report"},
+			{own("internal/accesslog"), "its access log"},
 			meter,
 		}},
 		{Path: own("internal/scim"), Job: "the SCIM-only public ingress: ends TLS, judges requests, writes them anew", Uses: []Use{
 			domain, meter,
 			{own("internal/proxyproto"), "the header ahead of a connection to a backend"},
 			{own("internal/sighting"), "its report"},
+			{own("internal/accesslog"), "its access log"},
 		}},
 		{Path: own("internal/egress"), Job: "lets a tenant's workloads out to its own data connections", Uses: []Use{
 			domain,
 			{own("internal/clienthello"), "the server name of what goes out"},
 			{own("internal/relay"), "the engine of transparent listeners"},
 			{own("internal/sighting"), "its report"},
+			{own("internal/accesslog"), "its access log"},
 			meter,
 			{"github.com/miekg/dns", "the names of a tenant's connections"},
 		}},
@@ -153,6 +157,7 @@ func controlPlaneRooms() []Room {
 			{own("internal/ingress"), "role ingress"},
 			{own("internal/egress"), "role egress"},
 			{own("internal/sighting"), "what both saw"},
+			{own("internal/accesslog"), "the rate that their logs keep to by default"},
 			{own("internal/scim"), "role ingress: the SCIM-only doors"},
 			{own("internal/acme"), "role ingress: their certificates, unless they are in files"},
 			{own("internal/nodelink"), "routes to the nodes, and what they saw back"},
@@ -197,7 +202,7 @@ func testLibraries() []Use {
 }
 
 func projectFences() []Fence {
-	dataPlane := owns("internal/proxyproto", "internal/clienthello", "internal/relay", "internal/sighting", "internal/ingress", "internal/egress", "internal/scim")
+	dataPlane := owns("internal/proxyproto", "internal/clienthello", "internal/relay", "internal/sighting", "internal/accesslog", "internal/ingress", "internal/egress", "internal/scim")
 	return []Fence{
 		{
 			From:  owns(""),
