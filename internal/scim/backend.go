@@ -76,9 +76,13 @@ func (x *exchange) WriteHeader(status int) {
 		return
 	}
 	x.status = status
-	x.Header().Set("Strict-Transport-Security", transportSecurity)
+	h := x.Header()
+	protect(h) // also after interim answers, which left nothing of the header
+	if len(h["Content-Type"]) == 0 {
+		h["Content-Type"] = nil // or net/http guesses one
+	}
 	if x.protocol == 1 && x.body.ended() == nil {
-		x.Header().Set("Connection", "close") // see endUpload
+		h.Set("Connection", "close") // see endUpload
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
@@ -166,8 +170,10 @@ func cleanse(r *http.Response) error {
 		return errors.New("scim: the backend switches protocols")
 	}
 	x := exchangeOf(r.Request.Context())
-	for _, name := range []string{"Alt-Svc", "Set-Cookie", "Strict-Transport-Security"} {
-		r.Header.Del(name)
+	for name := range r.Header {
+		if !answered[name] {
+			delete(r.Header, name)
+		}
 	}
 	for _, name := range []string{"Location", "Content-Location"} {
 		if u, err := url.Parse(r.Header.Get(name)); err == nil && u.Hostname() == x.session.route.Upstream {
@@ -214,9 +220,17 @@ func exchangeOf(ctx context.Context) *exchange {
 // sessionTransport sends each request over its session's own connections.
 type sessionTransport struct{}
 
-// RoundTrip sends a request to the backend.
+// RoundTrip sends a request to the backend. What it gets is a copy, which the
+// transport does not know: trailers, which come with the end of the body, end
+// here.
 func (sessionTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return exchangeOf(r.Context()).session.transport.RoundTrip(r)
+	resp, err := exchangeOf(r.Context()).session.transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	answer := *resp
+	answer.Trailer = nil
+	return &answer, nil
 }
 
 // newTransport makes a session's way to the backend. No other session uses its

@@ -19,6 +19,26 @@ var forwarded = map[string]bool{
 	"Prefer": true, "Traceparent": true, "Tracestate": true, "User-Agent": true, "X-Request-Id": true,
 }
 
+// answered are the header fields of an answer that go on to the client: what
+// SCIM (RFC 7644), caches, conditions, sign-in and patience need. All others end
+// here, because they tell of what is behind, or would have a client do
+// something at this host that is none of the app's business.
+var answered = map[string]bool{
+	"Age": true, "Allow": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true, "Content-Language": true,
+	"Content-Length": true, "Content-Location": true, "Content-Type": true, "Date": true, "Etag": true, "Expires": true,
+	"Last-Modified": true, "Location": true, "Pragma": true, "Preference-Applied": true,
+	"Ratelimit": true, "Ratelimit-Limit": true, "Ratelimit-Policy": true, "Ratelimit-Remaining": true, "Ratelimit-Reset": true,
+	"Retry-After": true, "Traceresponse": true, "Vary": true, "Www-Authenticate": true,
+	"X-Ratelimit-Limit": true, "X-Ratelimit-Remaining": true, "X-Ratelimit-Reset": true, "X-Request-Id": true,
+}
+
+// protect adds what every answer tells: that the host is TLS only (RFC 6797), for
+// a year, and that nothing is to be guessed from a body.
+func protect(h http.Header) {
+	h.Set("Strict-Transport-Security", "max-age=31536000")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
 // refusedFields change what a request means: leaving them out would do something
 // else than was asked for, or hide that somebody tries.
 var refusedFields = []string{

@@ -14,9 +14,6 @@ import (
 	"github.com/postern-net/postern/internal/accesslog"
 )
 
-// transportSecurity tells clients to use TLS only (RFC 6797), for a year.
-const transportSecurity = "max-age=31536000"
-
 // serveHTTP judges a request and forwards it, or answers it here.
 func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	s, ok := r.Context().Value(sessionKey{}).(*session)
@@ -28,7 +25,6 @@ func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer d.handling.RUnlock()
 	s.wake()
-	w.Header().Set("Strict-Transport-Security", transportSecurity)
 	deny, wait := d.judge(s, r)
 	if deny == "" && !d.begin(s) {
 		deny, wait = postern.DenyRate, time.Second
@@ -134,7 +130,7 @@ func answer(w http.ResponseWriter, r *http.Request, deny postern.Denial, wait ti
 	h := w.Header()
 	h.Set("Content-Type", "application/scim+json")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	protect(h)
 	goesOn := deny == postern.DenyRate && r.ContentLength == 0 || deny == postern.DenyBackendDown
 	if last = r.ProtoMajor == 1 && !goesOn; last {
 		h.Set("Connection", "close")
