@@ -28,9 +28,9 @@ func compileApps(p *postern.Platform, d Desired, r postern.Routes) {
 			r.Hosts[host] = postern.Host{Shared: true, Public: true, RegionBackends: backends}
 		}
 	}
-	single := singleSegments(p, d.Tenants)
+	rules := newAppRules(p, d)
 	for id, g := range r.Endpoints {
-		if hosts := appHosts(p, d.Apps, single, g.Organization, g.Region); len(hosts) > 0 {
+		if hosts := rules.hosts(g.Organization, g.Region); len(hosts) > 0 {
 			g.Hosts = append(slices.Clone(g.Hosts), hosts...)
 			slices.Sort(g.Hosts)
 			r.Endpoints[id] = g
@@ -38,23 +38,65 @@ func compileApps(p *postern.Platform, d Desired, r postern.Routes) {
 	}
 }
 
-// appHosts lists the shared hosts that an organization's endpoints reach in a
-// service region; single are the organizations with tenants in one segment. That all of its tenants are in one segment is demanded of
-// every table, because the app would serve the data of tenants in another one
-// too. That another app is private first is demanded of whoever asks for it:
-// the order matters then, and whoever makes a tenant public again must not
-// lose an app by it.
-func appHosts(p *postern.Platform, all []postern.AppAccess, single map[string]bool, organization, region string) (hosts []string) {
-	for _, app := range p.Apps {
-		if app.PerTenant() || !enabled(all, app.ID, organization) || len(p.SharedBackends(app.ID, region)) == 0 {
-			continue
+// appRules are what an app can ask for, found once for all organizations. They
+// are demanded of every table, and not only of whoever turns an app on: an
+// organization whose tenants are public again, or in several segments, is not
+// one that the app is privately for (the seeds).
+type appRules struct {
+	platform *postern.Platform
+	all      []postern.AppAccess
+	single   map[string]bool // organizations whose tenants are in one segment
+	private  map[string]bool // organizations with a tenant whose cutover is complete
+}
+
+func newAppRules(p *postern.Platform, d Desired) appRules {
+	r := appRules{platform: p, all: d.Apps, single: singleSegments(p, d.Tenants), private: map[string]bool{}}
+	for _, t := range d.Tenants {
+		if isPrivate(p, t, d.Cutovers) {
+			r.private[t.Organization] = true
 		}
-		if app.SingleSegment && !single[organization] {
+	}
+	return r
+}
+
+// isPrivate tells whether a tenant's cutover is complete. One in a region that the
+// platform gave up is not there at all.
+func isPrivate(p *postern.Platform, t postern.Tenant, all []postern.Cutover) bool {
+	_, _, ok := p.Region(t.Region)
+	c := Current(all, t.Name)
+	return ok && c != nil && c.Phase == postern.CutoverComplete
+}
+
+// hosts lists the shared hosts that an organization's endpoints reach in a
+// service region.
+func (r appRules) hosts(organization, region string) (hosts []string) {
+	for _, app := range r.platform.Apps {
+		if app.PerTenant() || len(r.platform.SharedBackends(app.ID, region)) == 0 || !r.enabled(app, organization) {
 			continue
 		}
 		hosts = append(hosts, app.Hosts...)
 	}
 	return hosts
+}
+
+// enabled tells whether an organization has private access to a shared app: it
+// asked for it, and has what the app asks for.
+func (r appRules) enabled(app postern.App, organization string) bool {
+	if app.SingleSegment && !r.single[organization] {
+		return false
+	}
+	if required, ok := r.platform.App(app.Requires); ok && !r.privately(required, organization) {
+		return false
+	}
+	return enabled(r.all, app.ID, organization)
+}
+
+// privately tells whether an app that must be private first is so.
+func (r appRules) privately(required postern.App, organization string) bool {
+	if required.PerTenant() {
+		return r.private[organization]
+	}
+	return enabled(r.all, required.ID, organization)
 }
 
 func enabled(all []postern.AppAccess, app, organization string) bool {
@@ -108,17 +150,17 @@ func App(p *postern.Platform, app postern.App, a postern.AppAccess, d Desired) A
 		v.Conditions = postern.SetCondition(v.Conditions, c)
 	}
 	if required, ok := p.App(app.Requires); ok {
-		is, since, message := requiredPrivate(required, a, d)
+		is, since, message := requiredPrivate(p, required, a, d)
 		set(postern.RequiredAppPrivate, is, postern.ReasonRequiredPrivate, postern.ReasonRequiredPublic, since, message)
 	}
 	if app.SingleSegment {
 		is, since, message := singleSegment(p, a.Organization, d.Tenants)
 		set(postern.SingleSegment, is, postern.ReasonOneSegment, postern.ReasonSeveralSegments, since, message)
 	}
-	single := singleSegments(p, d.Tenants)
+	rules := newAppRules(p, d)
 	for _, e := range d.Endpoints {
 		g, ok := CompileGrant(p, e, d.Tenants, d.Accounts)
-		if ok && e.State == postern.EndpointReady && e.Organization == a.Organization && slices.Contains(appHosts(p, d.Apps, single, g.Organization, g.Region), app.Hosts[0]) {
+		if ok && e.State == postern.EndpointReady && e.Organization == a.Organization && slices.Contains(rules.hosts(g.Organization, g.Region), app.Hosts[0]) {
 			v.Endpoints = append(v.Endpoints, e)
 		}
 	}
@@ -127,7 +169,7 @@ func App(p *postern.Platform, app postern.App, a postern.AppAccess, d Desired) A
 		set(postern.Ready, true, postern.ReasonBytesPass, "", a.ChangedAt, "reached through "+endpointIDs(v.Endpoints))
 	case !a.Enabled:
 		set(postern.Ready, false, "", postern.ReasonNotEnabled, a.ChangedAt, "nobody asked for private access to it (`postern app enable "+app.ID+"`)")
-	case postern.FindCondition(v.Conditions, postern.SingleSegment).Status == postern.False:
+	case slices.ContainsFunc(v.Conditions, func(c postern.Condition) bool { return c.Status == postern.False }):
 		set(postern.Ready, false, "", postern.ReasonNotReady, a.ChangedAt, "another condition is not True")
 	default:
 		set(postern.Ready, false, "", postern.ReasonNoEndpoint, a.ChangedAt, "no ready endpoint reaches a tenant where the app is; create one and claim it (`postern endpoint claim`)")
@@ -145,7 +187,7 @@ func endpointIDs(es []postern.Endpoint) string {
 
 // requiredPrivate tells whether the app that must be private first is so: for
 // an app that every tenant has, when a tenant's cutover is complete.
-func requiredPrivate(required postern.App, a postern.AppAccess, d Desired) (is bool, since time.Time, message string) {
+func requiredPrivate(p *postern.Platform, required postern.App, a postern.AppAccess, d Desired) (is bool, since time.Time, message string) {
 	name := required.Title
 	if name == "" {
 		name = required.ID
@@ -161,7 +203,8 @@ func requiredPrivate(required postern.App, a postern.AppAccess, d Desired) (is b
 		if t.Organization != a.Organization {
 			continue
 		}
-		if c := Current(d.Cutovers, t.Name); c != nil && c.Phase == postern.CutoverComplete {
+		if isPrivate(p, t, d.Cutovers) {
+			c := Current(d.Cutovers, t.Name)
 			private = append(private, t.Name)
 			if since.IsZero() || c.EndedAt.Before(since) {
 				since = c.EndedAt
@@ -180,7 +223,7 @@ func requiredPrivate(required postern.App, a postern.AppAccess, d Desired) (is b
 	}
 	text := fmt.Sprintf("%s must be private first: no cutover is complete of tenant %s (`postern cutover start %s`)", name, strings.Join(public, ", "), public[0])
 	if a.Enabled {
-		text += "; what was private since goes on"
+		text += "; until then the app is reached publicly only"
 	}
 	return false, since, text
 }

@@ -46,6 +46,9 @@ func organizationA(on bool, regions ...string) plan.Desired {
 		}}
 	}
 	d.Apps = []postern.AppAccess{{App: "request", Organization: "a", Enabled: on, ChangedAt: noon}}
+	if len(d.Tenants) > 0 {
+		d.Cutovers = []postern.Cutover{{Tenant: "t0", Organization: "a", Phase: postern.CutoverComplete, EndedAt: noon}}
+	}
 	return d
 }
 
@@ -58,6 +61,13 @@ func TestSharedHostsAreReachedByWhoAskedForThem(t *testing.T) {
 		"on":                       {organizationA(true, "us-east-1"), true},
 		"on, in two regions":       {organizationA(true, "us-east-1", "us-west-2"), true},
 		"through another region":   {organizationA(true, "us-west-2"), true},
+		"not private yet":          {with(organizationA(true, "us-east-1"), func(d *plan.Desired) { d.Cutovers[0].Phase = postern.CutoverWithdrawing }), false},
+		"public again":             {with(organizationA(true, "us-east-1"), func(d *plan.Desired) { d.Cutovers[0].Phase = postern.CutoverRolledBack }), false},
+		"never private":            {with(organizationA(true, "us-east-1"), func(d *plan.Desired) { d.Cutovers = nil }), false},
+		"another's is private":     {with(organizationA(true, "us-east-1"), func(d *plan.Desired) { d.Cutovers[0].Tenant = "b" }), false},
+		"in a region given up":     {with(organizationA(true, "us-east-1", "sa-east-1"), func(d *plan.Desired) { d.Cutovers[0].Tenant = "t1" }), false},
+		"one of two is private":    {with(organizationA(true, "us-east-1", "us-west-2"), func(d *plan.Desired) { d.Cutovers[0].Tenant = "t1" }), true},
+		"its tenant is gone":       {with(organizationA(true, "us-east-1", "us-west-2"), func(d *plan.Desired) { d.Tenants = d.Tenants[1:] }), false},
 		"off":                      {organizationA(false, "us-east-1"), false},
 		"in two segments":          {organizationA(true, "us-east-1", "eu-west-1"), false},
 		"another organization's":   {with(organizationA(true, "us-east-1"), func(d *plan.Desired) { d.Apps[0].Organization = "b" }), false},
@@ -86,11 +96,23 @@ func TestSharedHostsAreReachedByWhoAskedForThem(t *testing.T) {
 }
 
 // Whatever the world is: a shared host is in no grant but those of an
-// organization that asked for it and has one segment; turning an app on or off
+// organization that asked for it, is private and has one segment; turning an app on or off
 // changes nothing but that; and it stays public for everybody.
 func TestAppsOpenNothingElse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
+		own := organizationA(false, rapid.SampledFrom([]string{"us-east-1", "eu-west-1"}).Draw(t, "its own region")) // so that it happens
+		own.Accounts[0].ID, own.Endpoints[0].Owner, own.Endpoints[0].ID = "999999999999", "999999999999", "vpce-own"
+		own.Tenants[0].Name = "own"
+		w.desired.Accounts = append(w.desired.Accounts, own.Accounts...)
+		w.desired.Endpoints = append(w.desired.Endpoints, own.Endpoints...)
+		w.desired.Tenants = append(w.desired.Tenants, own.Tenants...)
+		for _, tenant := range w.desired.Tenants {
+			phase := rapid.SampledFrom(append(postern.CutoverPhases(), "", postern.CutoverComplete)).Draw(t, "cutover of "+tenant.Name)
+			if phase != "" {
+				w.desired.Cutovers = append(w.desired.Cutovers, postern.Cutover{Tenant: tenant.Name, Organization: tenant.Organization, Phase: phase})
+			}
+		}
 		p, off, on := appPlatform(), w.desired, w.desired
 		for _, o := range organizations {
 			if rapid.Bool().Draw(t, "asked for it: "+o) {
@@ -105,15 +127,16 @@ func TestAppsOpenNothingElse(t *testing.T) {
 			t.Fatalf("%+v", after.Hosts[sharedHost])
 		}
 		for id, g := range after.Endpoints {
-			segments := map[string]bool{}
+			segments, private := map[string]bool{}, false
 			for _, tenant := range on.Tenants {
 				if _, s, ok := p.Region(tenant.Region); ok && tenant.Organization == g.Organization {
 					segments[s.ID] = true
+					private = private || slices.ContainsFunc(on.Cutovers, func(c postern.Cutover) bool { return c.Tenant == tenant.Name && c.Phase == postern.CutoverComplete })
 				}
 			}
 			asked := slices.ContainsFunc(on.Apps, func(a postern.AppAccess) bool { return a.Organization == g.Organization && a.Enabled })
-			if got := slices.Contains(g.Hosts, sharedHost); got != (asked && len(segments) == 1) {
-				t.Fatalf("%s of %s reaches the app: %v; asked for: %v, segments %v", id, g.Organization, got, asked, segments)
+			if got := slices.Contains(g.Hosts, sharedHost); got != (asked && private && len(segments) == 1) {
+				t.Fatalf("%s of %s reaches the app: %v; asked for: %v, private first: %v, segments %v", id, g.Organization, got, asked, private, segments)
 			}
 			g.Hosts = slices.DeleteFunc(slices.Clone(g.Hosts), func(h string) bool { return h == sharedHost })
 			if diff := cmp.Diff(before.Endpoints[id], g); diff != "" {
@@ -133,6 +156,7 @@ func TestAppsOpenNothingElse(t *testing.T) {
 
 func TestAppConditions(t *testing.T) {
 	complete := func(d plan.Desired, tenants ...string) plan.Desired {
+		d.Cutovers = nil
 		for _, name := range tenants {
 			d.Cutovers = append(d.Cutovers, postern.Cutover{Tenant: name, Organization: "a", Phase: postern.CutoverComplete, EndedAt: noon})
 		}
@@ -145,14 +169,14 @@ func TestAppConditions(t *testing.T) {
 		want string // condition=reason …
 		says string
 	}{
-		"public":            {organizationA(false, "us-east-1"), "Ready=NotEnabled RequiredAppPrivate=RequiredPublic SingleSegment=OneSegment", "postern cutover start t0"},
+		"public":            {complete(organizationA(false, "us-east-1")), "Ready=NotEnabled RequiredAppPrivate=RequiredPublic SingleSegment=OneSegment", "postern cutover start t0"},
 		"on its way":        {enforcing, "Ready=NotEnabled RequiredAppPrivate=RequiredPublic SingleSegment=OneSegment", "no cutover is complete of tenant t0"},
 		"private":           {complete(organizationA(false, "us-east-1"), "t0"), "Ready=NotEnabled RequiredAppPrivate=RequiredPrivate SingleSegment=OneSegment", "is private for tenant t0"},
 		"one of two":        {complete(organizationA(false, "us-east-1", "us-west-2"), "t1"), "Ready=NotEnabled RequiredAppPrivate=RequiredPrivate SingleSegment=OneSegment", "is private for tenant t1, and still public for t0"},
 		"another's cutover": {complete(organizationA(false, "us-east-1"), "x"), "Ready=NotEnabled RequiredAppPrivate=RequiredPublic SingleSegment=OneSegment", "must be private first"},
 		"in two segments":   {complete(organizationA(false, "us-east-1", "eu-west-1", "us-west-2"), "t0"), "Ready=NotEnabled RequiredAppPrivate=RequiredPrivate SingleSegment=SeveralSegments", "t0, t2 in na; t1 in eu"},
 		"on":                {complete(organizationA(true, "us-east-1"), "t0"), "Ready=BytesPass RequiredAppPrivate=RequiredPrivate SingleSegment=OneSegment", "reached through vpce-1"},
-		"on, public again":  {organizationA(true, "us-east-1"), "Ready=BytesPass RequiredAppPrivate=RequiredPublic SingleSegment=OneSegment", "what was private since goes on"},
+		"on, public again":  {complete(organizationA(true, "us-east-1")), "Ready=NotReady RequiredAppPrivate=RequiredPublic SingleSegment=OneSegment", "until then the app is reached publicly only"},
 		"on, two segments":  {complete(organizationA(true, "us-east-1", "eu-west-1"), "t0"), "Ready=NotReady RequiredAppPrivate=RequiredPrivate SingleSegment=SeveralSegments", "several segments"},
 		"on, no endpoint": {func() plan.Desired {
 			d := complete(organizationA(true, "us-east-1"), "t0")
