@@ -18,6 +18,7 @@ type AppAccess struct {
 	Enabled         bool
 	ChangedBy       string // name of the token
 	ChangedAt       time.Time
+	Ready           bool  // endpoints reached it when the loop looked last
 	ResourceVersion int64 // 0: nobody ever asked for it
 }
 

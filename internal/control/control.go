@@ -197,6 +197,9 @@ func (l *Loop) Round(ctx context.Context) (settled bool, err error) {
 	if desired, err = l.desired(ctx); err != nil {
 		return false, err
 	}
+	if err := l.recordApps(ctx, desired); err != nil {
+		return false, err
+	}
 	still, err := l.stepCutovers(ctx, desired)
 	if err != nil {
 		return false, err

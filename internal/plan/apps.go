@@ -177,6 +177,59 @@ func App(p *postern.Platform, app postern.App, a postern.AppAccess, d Desired) A
 	return v
 }
 
+// AppChange is private access to an app that came or went since the loop looked
+// last.
+type AppChange struct {
+	After postern.AppAccess
+	Event string // for people; "": it was turned off, which is an event by itself
+}
+
+// AppChanges compares what the endpoints of a table reach with what was so when
+// the loop looked last.
+func AppChanges(p *postern.Platform, d Desired, r postern.Routes) (changes []AppChange) {
+	type access struct{ organization, host string }
+	reached := map[access]bool{}
+	for _, g := range r.Endpoints {
+		for _, h := range g.Hosts {
+			if r.Hosts[h].Shared {
+				reached[access{g.Organization, h}] = true
+			}
+		}
+	}
+	for _, a := range d.Apps {
+		app, ok := p.SharedApp(a.App)
+		ready := ok && a.Enabled && reached[access{a.Organization, app.Hosts[0]}]
+		if ready == a.Ready {
+			continue
+		}
+		a.Ready = ready
+		c := AppChange{After: a}
+		switch {
+		case !ok:
+			c.Event = "the platform does not have app " + a.App + " any more"
+		case a.Enabled:
+			c.Event = "app " + a.App + ": " + stands(App(p, app, a, d).Conditions)
+		}
+		changes = append(changes, c)
+	}
+	return changes
+}
+
+// stands is what an app's conditions come down to.
+func stands(cs []postern.Condition) string {
+	ready := postern.FindCondition(cs, postern.Ready)
+	if ready.Reason != postern.ReasonNotReady {
+		return string(ready.Reason) + ", " + ready.Message
+	}
+	var all []string
+	for _, c := range cs {
+		if c.Type != postern.Ready && c.Status == postern.False {
+			all = append(all, string(c.Reason)+", "+c.Message)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
 func endpointIDs(es []postern.Endpoint) string {
 	ids := make([]string, len(es))
 	for i, e := range es {

@@ -47,3 +47,27 @@ func TestAppAccess(t *testing.T) {
 		return nil
 	})
 }
+
+// Whether it is ready is noted without a change of its version, and not over
+// what somebody changed meanwhile; and it survives such a change.
+func TestMarkApp(t *testing.T) {
+	s := open(t)
+	twoCustomers(t, s)
+	a := postern.AppAccess{App: "request", Organization: "example-corp", Enabled: true, ChangedBy: "ada", ChangedAt: noon}
+	update(t, s, func(tx *store.Tx) (err error) { a, err = tx.SaveAppAccess(a); return err })
+	a.Ready = true
+	update(t, s, func(tx *store.Tx) error { return tx.MarkApp(a) })
+	a.Enabled = false
+	update(t, s, func(tx *store.Tx) (err error) { a, err = tx.SaveAppAccess(a); return err })
+	view(t, s, func(tx *store.Tx) error {
+		got, err := tx.FindAppAccess("example-corp", "request")
+		if diff := cmp.Diff(a, got); diff != "" || !got.Ready {
+			t.Error(diff)
+		}
+		return err
+	})
+	a.ResourceVersion--
+	if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.MarkApp(a) }); postern.CodeOf(err) != postern.CodeConflict {
+		t.Errorf("over a change: %v", err)
+	}
+}
