@@ -27,6 +27,7 @@ type SCIMIngressStatus struct {
 	BaseURL   string    `json:"base_url,omitempty" doc:"What to configure at the identity provider; left out while it is off"`
 	EnabledBy string    `json:"enabled_by,omitempty"`
 	EnabledAt time.Time `json:"enabled_at,omitzero"`
+	WaitsFor  []string  `json:"waits_for,omitempty" doc:"Nodes that have not acknowledged yet that it was turned off, or that other networks were named; a fenced node is not waited for"`
 }
 
 // SCIMIngress gets a tenant's, whether it is on or off.

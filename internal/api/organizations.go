@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -202,6 +203,9 @@ func (s *Server) createTenant(ctx context.Context, id postern.Identity, in *stru
 		if err != nil {
 			return client.Tenant{}, err
 		}
+		if err := errors.Join(tx.OfferAgain(postern.WithdrawnTenant, t.Name), tx.OfferAgain(postern.WithdrawnSCIM, t.Name)); err != nil {
+			return client.Tenant{}, err
+		}
 		return s.wireTenant(made, nil), s.event(tx, id, "tenant.created", "tenant", t.Name, t.Organization, "created in "+t.Region)
 	})
 	return &body[client.Tenant]{out}, err
@@ -217,6 +221,9 @@ func (s *Server) deleteTenant(ctx context.Context, id postern.Identity, in *dele
 			return err
 		}
 		if err := tx.DeleteTenant(t); err != nil {
+			return err
+		}
+		if err := tx.AddWithdrawal(postern.Withdrawal{Kind: postern.WithdrawnTenant, Tenant: t.Name, Organization: t.Organization, At: s.Now()}); err != nil {
 			return err
 		}
 		return s.event(tx, id, "tenant.deleted", "tenant", t.Name, t.Organization, "deleted")

@@ -2,14 +2,17 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
+	"github.com/postern-net/postern/internal/plan"
 	"github.com/postern-net/postern/internal/store"
 )
 
@@ -41,9 +44,33 @@ func (s *Server) getSCIM(ctx context.Context, id postern.Identity, in *ByID) (*v
 	out := &versioned[client.SCIMIngress]{}
 	return out, s.Store.View(ctx, func(tx *store.Tx) error {
 		t, err := s.seenTenant(tx, id, in.ID)
+		if err != nil {
+			return err
+		}
 		out.ETag, out.Body = etag(t.ResourceVersion), s.wireSCIM(t)
+		out.Body.Status.WaitsFor, err = waitsForSCIM(tx, t.Name)
 		return err
 	})
+}
+
+// waitsForSCIM lists the nodes that may still offer what was taken away.
+func waitsForSCIM(tx *store.Tx, tenant string) ([]string, error) {
+	all, e1 := tx.ListWithdrawals(tenant)
+	nodes, e2 := tx.ListNodes(store.Page{})
+	for _, w := range all {
+		if w.Kind == postern.WithdrawnSCIM {
+			return plan.StillOffer(w, nodes), errors.Join(e1, e2)
+		}
+	}
+	return nil, errors.Join(e1, e2)
+}
+
+// noteSCIM has the nodes waited for when a change takes something away.
+func noteSCIM(tx *store.Tx, action string, t postern.Tenant, now time.Time) error {
+	if action == "tenant.scim-enabled" {
+		return tx.OfferAgain(postern.WithdrawnSCIM, t.Name)
+	}
+	return tx.AddWithdrawal(postern.Withdrawal{Kind: postern.WithdrawnSCIM, Tenant: t.Name, Organization: t.Organization, At: now})
 }
 
 // SCIMChange is the body of a change: the whole spec, so that the request can
@@ -85,12 +112,16 @@ func (s *Server) setSCIM(ctx context.Context, id postern.Identity, in *struct {
 			if t, err = tx.UpdateTenantSCIM(t); err != nil {
 				return err
 			}
+			if err := noteSCIM(tx, action, t, s.Now()); err != nil {
+				return err
+			}
 			if err := s.event(tx, id, action, "tenant", t.Name, t.Organization, message); err != nil {
 				return err
 			}
 		}
 		out.ETag, out.Body = etag(t.ResourceVersion), s.wireSCIM(t)
-		return nil
+		out.Body.Status.WaitsFor, err = waitsForSCIM(tx, t.Name)
+		return err
 	})
 }
 

@@ -1,13 +1,16 @@
 package api_test
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
+	"github.com/postern-net/postern/internal/store"
 )
 
 // withSCIM gives Virginia a SCIM ingress.
@@ -54,6 +57,79 @@ func TestSCIMIngressComesAndGoes(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("events %v, want %v", got, want)
 	}
+}
+
+// Who turns it off, or narrows it, is told which nodes have not acknowledged
+// that; who turns it on waits for none.
+func TestSCIMIngressTellsWhoHasNotFollowed(t *testing.T) {
+	w := newWorld(t)
+	w.withSCIM()
+	w.update(func(tx *store.Tx) error {
+		for _, n := range []postern.Node{{ID: "n1"}, {ID: "n2"}, {ID: "gone"}} {
+			n.LastSeen = w.clock()
+			if _, _, err := tx.UpsertNode(n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	const path = "/v1/tenants/example/scim"
+	waits := func(of client.SCIMIngress, want ...string) {
+		t.Helper()
+		if !slices.Equal(of.Status.WaitsFor, want) {
+			t.Errorf("waits for %v, want %v", of.Status.WaitsFor, want)
+		}
+	}
+	put := func(spec any) client.SCIMIngress { return must[client.SCIMIngress](w, "example", "PUT", path, spec) }
+	obey := func(revision int64, ids ...string) {
+		w.update(func(tx *store.Tx) error {
+			for _, id := range ids {
+				n, err := tx.FindNode(id)
+				n.AppliedRevision = revision
+				if _, _, err2 := tx.UpsertNode(n); err != nil || err2 != nil {
+					return errors.Join(err, err2)
+				}
+			}
+			return nil
+		})
+	}
+	waits(put(scim(true)))
+	waits(put(scim(true, "192.0.2.0/24")), "gone", "n1", "n2") // no table says so yet
+	waits(put(scim(false)), "gone", "n1", "n2")
+	w.rest()
+	var published int64
+	w.view(func(tx *store.Tx) error {
+		r, err := tx.FindRoutes()
+		published = r.Revision
+		return err
+	})
+	obey(published, "n2")
+	waits(must[client.SCIMIngress](w, "example", "GET", path, nil), "gone", "n1")
+	obey(published+1, "n1")
+	waits(must[client.SCIMIngress](w, "example", "GET", path, nil), "gone")
+	must[client.Node](w, "admin", "POST", "/v1/nodes/gone/fence", nil)
+	waits(must[client.SCIMIngress](w, "example", "GET", path, nil))
+	w.rest()
+	var told []string
+	for _, e := range must[client.Page[client.Event]](w, "example", "GET", "/v1/events", nil).Items {
+		if e.Action == "tenant.withdrawn" {
+			told = append(told, e.Subject+": "+e.Message)
+		}
+	}
+	if len(told) != 1 || !strings.HasPrefix(told[0], "example: the change of its SCIM-only public ingress") {
+		t.Errorf("events %q", told)
+	}
+	obey(published, "n1")
+	waits(put(scim(true)))
+	waits(put(scim(false)), "n1", "n2")
+	waits(put(scim(true))) // offered again
+	w.view(func(tx *store.Tx) error {
+		all, err := tx.ListWithdrawals("example")
+		if len(all) > 0 {
+			t.Errorf("still waits: %+v", all)
+		}
+		return err
+	})
 }
 
 func TestSCIMIngressIsRefused(t *testing.T) {

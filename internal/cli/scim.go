@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +46,8 @@ anybody may connect: what protects the tenant then is the bearer token that its 
 func (a *app) scimDisable() *cobra.Command {
 	return &cobra.Command{
 		Use: "disable TENANT", Short: "Turn it off", Args: takes("TENANT"),
-		Long:    "Disable takes the SCIM-only public ingress away. Its open connections are cut.",
+		Long: `Disable takes the SCIM-only public ingress away. Its open connections are cut. It waits a while for the nodes
+to acknowledge that, and names those that have not.`,
 		Example: "  postern tenant scim disable example",
 		RunE: a.once(func(ctx context.Context, s session, args []string) error {
 			return a.setSCIM(ctx, s, args[0], client.SCIMIngressSpec{})
@@ -56,7 +58,8 @@ func (a *app) scimDisable() *cobra.Command {
 func (a *app) scimShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show TENANT", Short: "Show whether it is on, and its base URL", Args: takes("TENANT"),
-		Long:    "Show prints the base URL to configure at the identity provider, and from where it may come.",
+		Long: `Show prints the base URL to configure at the identity provider, and from where it may come. "Not followed by"
+are nodes that have not acknowledged yet that it was turned off, or that other networks were named.`,
 		Example: "  postern tenant scim show example",
 		RunE: a.once(func(ctx context.Context, s session, args []string) error {
 			i, err := s.SCIMIngress(ctx, args[0])
@@ -73,7 +76,32 @@ func (a *app) setSCIM(ctx context.Context, s session, tenant string, spec client
 	if err != nil {
 		return err
 	}
+	if i, err = a.scimFollowed(ctx, s, i); err != nil {
+		return err
+	}
 	return a.print(i, func() string { return scimText(i) })
+}
+
+// followTime is how long the nodes are waited for.
+const followTime = 10 * time.Second
+
+// scimFollowed waits until every node obeys a change, or for a while.
+func (a *app) scimFollowed(ctx context.Context, s session, i client.SCIMIngress) (client.SCIMIngress, error) {
+	tick := time.NewTicker(followTime / 40)
+	defer tick.Stop()
+	for deadline := time.Now().Add(min(followTime, a.settings.timeout/2)); len(i.Status.WaitsFor) > 0 && time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return i, nil // it is done; who has not followed is told
+		case <-tick.C:
+		}
+		now, err := s.SCIMIngress(ctx, i.ID)
+		if err != nil {
+			return i, err
+		}
+		i = now
+	}
+	return i, nil
 }
 
 func scimText(i client.SCIMIngress) string {
@@ -81,6 +109,7 @@ func scimText(i client.SCIMIngress) string {
 	b.add("Tenant", i.ID)
 	if !i.Spec.Enabled {
 		b.add("SCIM ingress", "off")
+		b.add("Not followed by", i.Status.WaitsFor...)
 		return b.text()
 	}
 	b.add("SCIM ingress", "on")
@@ -89,6 +118,7 @@ func scimText(i client.SCIMIngress) string {
 		b.add("Reachable from", "anywhere")
 	}
 	b.add("Reachable from", i.Spec.SourceRanges...)
+	b.add("Not followed by", i.Status.WaitsFor...)
 	b.add("Enabled", at(i.Status.EnabledAt)+" by "+i.Status.EnabledBy)
 	return b.text()
 }

@@ -197,7 +197,7 @@ func (l *Loop) Round(ctx context.Context) (settled bool, err error) {
 	if desired, err = l.desired(ctx); err != nil {
 		return false, err
 	}
-	if err := l.recordApps(ctx, desired); err != nil {
+	if err := errors.Join(l.recordApps(ctx, desired), l.recordWithdrawals(ctx)); err != nil {
 		return false, err
 	}
 	still, err := l.stepCutovers(ctx, desired)
@@ -209,7 +209,7 @@ func (l *Loop) Round(ctx context.Context) (settled bool, err error) {
 
 func (l *Loop) desired(ctx context.Context) (d plan.Desired, err error) {
 	err = l.Store.View(ctx, func(tx *store.Tx) error {
-		var e1, e2, e3, e4, e5, e6, e7, e8 error
+		var e1, e2, e3, e4, e5, e6, e7, e8, e9 error
 		d.Tenants, e1 = tx.ListTenants("", store.Page{})
 		d.Accounts, e2 = tx.ListAccounts("", store.Page{})
 		d.Endpoints, e3 = tx.ListEndpoints("", "", store.Page{})
@@ -218,7 +218,8 @@ func (l *Loop) desired(ctx context.Context) (d plan.Desired, err error) {
 		d.Connections, e6 = tx.ListConnections(store.ConnectionFilter{}, store.Page{})
 		d.Workloads, e7 = tx.ListWorkloads()
 		d.Apps, e8 = tx.ListAppAccess("")
-		return errors.Join(e1, e2, e3, e4, e5, e6, e7, e8)
+		d.Withdrawals, e9 = tx.ListWithdrawals("")
+		return errors.Join(e1, e2, e3, e4, e5, e6, e7, e8, e9)
 	})
 	return d, err
 }
@@ -355,12 +356,12 @@ func (l *Loop) publish(ctx context.Context) error {
 	next.Revision = stored.Revision
 	if stored.Revision > 0 && reflect.DeepEqual(stored, next) {
 		l.Publish(stored)
-		return nil
+		return l.published(ctx, desired.Withdrawals, stored.Revision)
 	}
 	next.Revision++
 	if err := l.Store.Update(ctx, func(tx *store.Tx) error { return tx.SaveRoutes(next) }); err != nil {
 		return err
 	}
 	l.Publish(next)
-	return nil
+	return l.published(ctx, desired.Withdrawals, next.Revision)
 }

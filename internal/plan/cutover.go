@@ -366,6 +366,18 @@ func Waiting(nodes []postern.Node, revision int64, silence time.Duration, now ti
 	return ids
 }
 
+// StillOffer lists the nodes that may still offer what was taken away. A node that
+// was not heard of lately obeys what it acknowledged last: it never goes back.
+func StillOffer(w postern.Withdrawal, nodes []postern.Node) (ids []string) {
+	for _, n := range nodes {
+		if !n.Fenced && (w.Revision == 0 || n.AppliedRevision < w.Revision) {
+			ids = append(ids, n.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // few lists a few of many.
 func few(all []string) string {
 	const most = 10

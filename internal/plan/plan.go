@@ -17,6 +17,8 @@ type Desired struct {
 	Endpoints []postern.Endpoint
 	Cutovers  []postern.Cutover // the current one of each tenant that has one
 	Apps      []postern.AppAccess
+	// Withdrawals are what nodes may still offer and is not wanted any more.
+	Withdrawals []postern.Withdrawal
 	// Principals are what Postern put on the allow-lists.
 	Principals []postern.AddedPrincipal
 	// Connections are the data connections, and Workloads who may use them, by
