@@ -29,6 +29,7 @@ type Files struct {
 type stamp struct {
 	size int64
 	at   time.Time
+	mode fs.FileMode
 }
 
 // lookEvery is how long a renewed certificate may stay unseen.
@@ -75,6 +76,9 @@ func (f *Files) look() {
 		return
 	}
 	f.pair, f.stamp = &pair, stamps
+	if stamps[1].mode.Perm()&0o007 != 0 { // at the start that is an error; now it would end in an old certificate
+		f.log.Warn("everybody on the machine may use the private key; chmod 600 it", "key_file", f.key)
+	}
 	f.log.Info("a new certificate is shown", "certificate_file", f.cert, "not_after", pair.Leaf.NotAfter)
 }
 
@@ -84,7 +88,7 @@ func (f *Files) stamps() (out [2]stamp, err error) {
 		if info, err = os.Stat(name); err != nil {
 			return out, err
 		}
-		out[i] = stamp{info.Size(), info.ModTime()}
+		out[i] = stamp{info.Size(), info.ModTime(), info.Mode()}
 	}
 	return out, nil
 }

@@ -261,7 +261,8 @@ func TestFiles(t *testing.T) {
 		t.Error("files that are not there are taken")
 	}
 	write("a.example.com")
-	f, err := scim.OpenFiles(cert, key, slog.New(slog.DiscardHandler))
+	log := &logBuffer{}
+	f, err := scim.OpenFiles(cert, key, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,5 +293,12 @@ func TestFiles(t *testing.T) {
 	write("c.example.com")
 	if !shows("c.example.com") {
 		t.Error("it does not recover")
+	}
+	if strings.Contains(log.String(), "everybody") {
+		t.Errorf("a warning of a key that is nobody else's: %s", log)
+	}
+	write("longer.d.example.com")
+	if err := os.Chmod(key, 0o644); err != nil || !shows("longer.d.example.com") || !strings.Contains(log.String(), "everybody on the machine may use the private key") {
+		t.Errorf("a key that everybody reads: %v; the log: %s", err, log)
 	}
 }

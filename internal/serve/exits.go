@@ -45,7 +45,7 @@ func newExits(c Config, networks []netip.Prefix, access, log *slog.Logger, reg p
 			DialTimeout: c.Limits.DialTimeout, MaxConnections: c.Limits.MaxConnections, Source: e.Source,
 		})}
 		if e.CertificateFile != "" {
-			pair, err := tls.LoadX509KeyPair(e.CertificateFile, e.KeyFile)
+			pair, err := loadPair("egress[].", e.CertificateFile, e.KeyFile)
 			if err != nil {
 				return nil, fmt.Errorf("the certificate of the egress in %s: %w", e.Region, err)
 			}

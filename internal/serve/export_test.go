@@ -1,6 +1,10 @@
 package serve
 
 import (
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/scim"
 )
@@ -15,3 +19,12 @@ func NewSCIMDoors(manage func(hosts []string), doors map[string]*scim.Door) SCIM
 
 // Apply puts a table in force in every region.
 func (d SCIMDoors) Apply(r postern.Routes) error { return d.d.Apply(r) }
+
+// OpenCertificates reads the certificates of a config's SCIM doors, and then those
+// of its egresses.
+func OpenCertificates(c Config) (ofSCIM, ofEgress error) {
+	log := slog.New(slog.DiscardHandler)
+	_, ofSCIM = (&scimDoors{}).certificates(c, log)
+	_, ofEgress = newExits(c, nil, log, log, prometheus.NewRegistry())
+	return ofSCIM, ofEgress
+}

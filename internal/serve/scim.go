@@ -66,6 +66,9 @@ func newSCIMDoors(c Config, access, log *slog.Logger, reg prometheus.Registerer)
 // certificates are what the doors show: one for all of them.
 func (d *scimDoors) certificates(c Config, log *slog.Logger) (scim.Certificates, error) {
 	if c.SCIM.ACME.DirectoryURL == "" {
+		if err := checkKey("scim.key_file", c.SCIM.KeyFile); err != nil {
+			return nil, err
+		}
 		f, err := scim.OpenFiles(c.SCIM.CertificateFile, c.SCIM.KeyFile, log)
 		if err != nil {
 			return nil, fmt.Errorf("scim.certificate_file: %w", err)

@@ -296,7 +296,7 @@ func (s *Server) serveHTTP(ctx context.Context, what, addr string, h http.Handle
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 	}
 	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
+		pair, err := loadPair("api.", cert, key)
 		if err != nil {
 			return "", fmt.Errorf("the %s's certificate: %w", what, err)
 		}
