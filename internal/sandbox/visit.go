@@ -20,15 +20,17 @@ import (
 // visitor is a client somewhere in the world: it connects from an address,
 // resolves by a resolver, and trusts the sandbox's authority only.
 type visitor struct {
-	source   netip.Addr
-	resolver netip.AddrPort
-	roots    *x509.CertPool
-	ahead    []byte // sent first on every connection, as load balancers do
+	source    netip.Addr
+	resolver  netip.AddrPort
+	roots     *x509.CertPool
+	ahead     []byte   // sent first on every connection, as load balancers do
+	protocols []string // of ALPN
 }
 
 // reply is what an app answered, and what it says of the visitor.
 type reply struct {
 	status int
+	major  int // version of HTTP
 	app    appAnswer
 }
 
@@ -53,12 +55,17 @@ func (v visitor) get(ctx context.Context, at netip.AddrPort, serverName, host st
 	if err != nil {
 		return reply{}, err
 	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
+	return ask(&http.Client{Transport: transport}, req)
+}
+
+// ask sends a request, and reads what the app says of itself.
+func ask(c *http.Client, req *http.Request) (reply, error) {
+	resp, err := c.Do(req)
 	if err != nil {
 		return reply{}, err
 	}
 	defer resp.Body.Close()
-	r := reply{status: resp.StatusCode}
+	r := reply{status: resp.StatusCode, major: resp.ProtoMajor}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
 	if err != nil {
 		return r, err
@@ -76,7 +83,7 @@ func (v visitor) handshake(ctx context.Context, at netip.AddrPort, serverName st
 	if err != nil {
 		return nil, err
 	}
-	c := tls.Client(raw, &tls.Config{ServerName: serverName, RootCAs: v.roots, MinVersion: tls.VersionTLS12})
+	c := tls.Client(raw, &tls.Config{ServerName: serverName, RootCAs: v.roots, MinVersion: tls.VersionTLS12, NextProtos: v.protocols})
 	if err := c.HandshakeContext(ctx); err != nil {
 		_ = raw.Close() // it has failed already
 		// crypto/tls keeps the type of an alert to itself, but not that the
