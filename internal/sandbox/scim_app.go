@@ -131,9 +131,15 @@ func (a *scimApp) handler(other *url.URL, next http.Handler) http.Handler {
 func (a *scimApp) serve(w http.ResponseWriter, r *http.Request) {
 	arrival, _ := backend.FromContext(r.Context())
 	answer := func(status int, v any) {
-		w.Header().Set("Content-Type", "application/scim+json")
+		h := w.Header()
+		h.Set("Content-Type", "application/scim+json")
+		// What apps say that is not for an identity provider.
+		h.Set("Set-Cookie", "session=1")
+		h.Set("Server", "sandbox/1 at "+r.Host)
+		h.Set("Trailer", "X-Late")
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(v) // the client is gone, or it is not
+		h.Set("X-Late", "1")
 	}
 	refuse := func(status int, detail string) {
 		answer(status, map[string]any{"schemas": []string{"urn:ietf:params:scim:api:messages:2.0:Error"}, "status": fmt.Sprint(status), "detail": detail})

@@ -32,6 +32,7 @@ type story struct {
 	alert           []byte                // how refusals look on the wire
 	seen            string                // detail of the current step
 	moving          client.Cutover        // of tenant example
+	beforeRollback  int64                 // sequence number of the last event then
 	out             outboundStory
 }
 
@@ -70,6 +71,7 @@ var chapters = []chapter{
 	{"request-app", "then it is reached by the same endpoint: one's own data, and nobody else's", (*story).requestApp},
 	{"request-limits", "a tenant in another segment is told what it breaks; that, and turning it off, cuts it", (*story).requestLimits},
 	{"rollback", "a person rolls back: the internet gets 200 again", (*story).rollback},
+	{"request-lost", "with the last private tenant goes what requires one: an alert, and an event that says why", (*story).requestLost},
 	{"endpoint-deleted", "the first endpoint is deleted: state, condition and event follow, traffic stops", (*story).deleted},
 	{"turns-back", "in another rehearsal the endpoint dies: back by itself, the internet never notices", (*story).turnsBack},
 	{"other-segments", "the same in the other segments", (*story).others},

@@ -214,8 +214,55 @@ func (st *story) requestLimits(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("turned off: %w", err)
 	}
+	if _, err := st.example.api.SetApp(ctx, "example-corp", app.ID, client.AppAccessSpec{Enabled: true}); err != nil { // the rollback takes it away
+		return err
+	}
+	if err := until(ctx, func() error { return st.appPrivate(ctx, app, "example-corp", "first", "globex") }); err != nil {
+		return fmt.Errorf("turned on again: %w", err)
+	}
+	if st.beforeRollback, err = st.lastEvent(ctx); err != nil {
+		return err
+	}
 	st.saw("%s; cut, back without that tenant, and cut when it was turned off", told)
 	return nil
+}
+
+// requestLost: example was private and is public again, and no other of Example
+// Corp's tenants is private.
+func (st *story) requestLost(ctx context.Context) error {
+	app, ok := st.sharedApp()
+	if !ok {
+		return nil
+	}
+	soon, cancel := context.WithTimeout(ctx, cutTimeout) // the other nodes
+	defer cancel()
+	if err := until(soon, func() error { return st.appRefused(soon, app, "example-corp", "first") }); err != nil {
+		return err
+	}
+	var why string
+	err := until(soon, func() error {
+		events, err := st.example.api.Events(soon, "", st.beforeRollback)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(events, func(e client.Event) bool {
+			return e.Action == "app.lost" && strings.Contains(e.Message, "RequiredPublic")
+		})
+		if i < 0 {
+			return fmt.Errorf("no event tells that app %s was lost, and why, among %d", app.ID, len(events))
+		}
+		why = events[i].Message
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := st.appPublic(ctx, app); err != nil {
+		return err
+	}
+	st.saw("an alert at the endpoint, the internet as before; %s", why)
+	_, err = st.example.api.SetApp(ctx, "example-corp", app.ID, client.AppAccessSpec{})
+	return err
 }
 
 // farTenant is Example Corp's for a while, in another segment than its others.

@@ -79,6 +79,11 @@ func (st *story) scimIngress(ctx context.Context) error {
 	if made.status != 201 || !strings.HasPrefix(made.location, fmt.Sprintf("https://%s:%d/scim/v2/Users/", name, st.httpsPort)) || listed.status != 200 || !strings.Contains(listed.body, userName) {
 		return fmt.Errorf("a user is made: %+v, and listed: %+v", made, listed)
 	}
+	for _, r := range []scimReply{made, listed} {
+		if len(r.header["Set-Cookie"]) > 0 || len(r.header["Server"]) > 0 || len(r.trailer) > 0 {
+			return fmt.Errorf("more than SCIM comes out: %v, trailer %v", r.header, r.trailer)
+		}
+	}
 	if blockers, err := st.example.api.Preflight(ctx, "example"); err != nil || st.cutsSCIM(blockers) {
 		return fmt.Errorf("preflight still counts SCIM among what is cut off: %+v, %s", blockers, got(err))
 	}
@@ -182,6 +187,10 @@ func (st *story) scimOff(ctx context.Context) error {
 			return err
 		}
 		defer open.Close()
+		after, err := st.lastEvent(ctx)
+		if err != nil {
+			return err
+		}
 		if _, err := st.example.api.SetSCIMIngress(ctx, "example", spec); err != nil {
 			return err
 		}
@@ -191,6 +200,9 @@ func (st *story) scimOff(ctx context.Context) error {
 		if err := st.scimRefused(ctx, name); err != nil {
 			return fmt.Errorf("with %+v: %w", spec, err)
 		}
+		if err := st.toldOfNodes(ctx, after); err != nil {
+			return fmt.Errorf("with %+v: %w", spec, err)
+		}
 	}
 	if err := until(ctx, func() error { return st.gone(ctx, name) }); err != nil {
 		return err
@@ -198,8 +210,30 @@ func (st *story) scimOff(ctx context.Context) error {
 	if err := st.privately(ctx, "example-corp", "example", "first"); err != nil {
 		return err
 	}
-	st.saw("cut and refused from other networks, then for all; %s is gone", name)
+	st.saw("cut and refused from other networks, then for all, and told when every node had followed; %s is gone", name)
 	return nil
+}
+
+// toldOfNodes waits for the word that every node obeys what was taken away from
+// example since an event, and that none is waited for.
+func (st *story) toldOfNodes(ctx context.Context, after int64) error {
+	soon, cancel := context.WithTimeout(ctx, cutTimeout)
+	defer cancel()
+	return until(soon, func() error {
+		events, err := st.example.api.Events(soon, "", after)
+		if err != nil {
+			return err
+		}
+		now, err := st.example.api.SCIMIngress(soon, "example")
+		if err != nil {
+			return err
+		}
+		told := slices.ContainsFunc(events, func(e client.Event) bool { return e.Action == "tenant.withdrawn" && e.Subject == "example" })
+		if waits := now.Status.WaitsFor; !told || len(waits) > 0 {
+			return fmt.Errorf("that every node obeys is told: %v; waits for %v", told, waits)
+		}
+		return nil
+	})
 }
 
 // gone demands that the internet finds no address for a name.
@@ -230,8 +264,9 @@ func (st *story) alerted(ctx context.Context, at netip.AddrPort, serverName stri
 
 // scimReply is what the SCIM ingress answered.
 type scimReply struct {
-	status         int
-	location, body string
+	status          int
+	location, body  string
+	header, trailer http.Header
 }
 
 // scimAsk sends what an identity provider sends, to where the name leads.
@@ -263,7 +298,7 @@ func (st *story) scimSend(ctx context.Context, send string) (scimReply, error) {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil // what refuses a method may say less than it announced
 	}
-	return scimReply{status: resp.StatusCode, location: resp.Header.Get("Location"), body: string(b)}, err
+	return scimReply{status: resp.StatusCode, location: resp.Header.Get("Location"), body: string(b), header: resp.Header, trailer: resp.Trailer}, err
 }
 
 // takeBackSCIM turns off what an earlier run left on.
