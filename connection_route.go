@@ -92,6 +92,11 @@ func (r Routes) CheckConnections() error {
 		es.Add(CheckLabel(at+".organization", w.Organization))
 		belongs(at, w.Tenant, w.Organization)
 	}
+	for _, id := range slices.Sorted(maps.Keys(r.Checks)) {
+		at := fmt.Sprintf("checks[%q]", id)
+		es.Add(CheckConnectionID(at, id))
+		r.Checks[id].check(at, &es)
+	}
 	return es.Err()
 }
 

@@ -61,6 +61,17 @@ func TestCheckConnections(t *testing.T) {
 				},
 			},
 			Workloads: map[string]postern.Workload{key: {Tenant: "example", Organization: "example-corp", ExpiresAt: time.Unix(9, 0)}},
+			Checks: map[string]postern.ConnectionCheck{"dc_2": {
+				Kind: postern.KindStarburstTrino, Hostname: "trino.globex.com", Region: "us-east-1", Ports: []uint16{443},
+				Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.6")}, Every: time.Minute,
+			}},
+		}
+	}
+	check := func(change func(*postern.ConnectionCheck)) func(postern.Routes) {
+		return func(r postern.Routes) {
+			c := r.Checks["dc_2"]
+			change(&c)
+			r.Checks["dc_2"] = c
 		}
 	}
 	if err := good().CheckConnections(); err != nil {
@@ -99,7 +110,13 @@ func TestCheckConnections(t *testing.T) {
 		"a tenant of two": {func(r postern.Routes) {
 			r.Workloads[key] = postern.Workload{Tenant: "example", Organization: "globex-inc"}
 		}, "belongs to one organization"},
-		"a workload of no tenant": {func(r postern.Routes) { r.Workloads[key] = postern.Workload{Organization: "example-corp"} }, "tenant"},
+		"a check of nothing":         {func(r postern.Routes) { r.Checks["trino"] = r.Checks["dc_2"] }, "not a data connection's ID"},
+		"a check by address":         {check(func(c *postern.ConnectionCheck) { c.Hostname = "[::1]" }), "checks[\"dc_2\"].hostname"},
+		"a check anywhere":           {check(func(c *postern.ConnectionCheck) { c.Region = "" }), "checks[\"dc_2\"].region"},
+		"a check of no port":         {check(func(c *postern.ConnectionCheck) { c.Ports = nil }), "checks[\"dc_2\"].ports"},
+		"a check that leads nowhere": {check(func(c *postern.ConnectionCheck) { c.Addresses = nil }), "checks[\"dc_2\"].addresses"},
+		"a check all the time":       {check(func(c *postern.ConnectionCheck) { c.Every = 0 }), "checks[\"dc_2\"].every"},
+		"a workload of no tenant":    {func(r postern.Routes) { r.Workloads[key] = postern.Workload{Organization: "example-corp"} }, "tenant"},
 	} {
 		r := good()
 		c.change(r)

@@ -18,8 +18,10 @@ import (
 type Node struct {
 	ID      string   // a label; the name of the token that the node shows
 	Regions []string // whose doors it is, sorted
-	Version string   // of its program
-	BootID  string   // drawn anew by each process
+	// Egress are those of them whose egress it is, sorted; nil: it did not say.
+	Egress  []string
+	Version string // of its program
+	BootID  string // drawn anew by each process
 	// ReportSeq is the number of the last report of this boot that was taken.
 	ReportSeq int64
 	// AppliedRevision is in force on the node and kept on its disk: it never
@@ -36,6 +38,14 @@ type Node struct {
 	FencedAt time.Time
 
 	ResourceVersion int64 // grows with registrations, fencing and its end; not with reports
+}
+
+// Exits tells whether the node is, or may be, an egress of a region.
+func (n Node) Exits(region string) bool {
+	if n.Egress == nil {
+		return slices.Contains(n.Regions, region)
+	}
+	return slices.Contains(n.Egress, region)
 }
 
 // NodeState sums a node up in a word.
@@ -78,6 +88,11 @@ func (n Node) Validate() error {
 	for i, r := range n.Regions {
 		es.Add(CheckRegionName(path("regions", i), r))
 		es.Add(unique(seen, path("regions", i), r, "region"))
+	}
+	for i, r := range n.Egress {
+		if !slices.Contains(n.Regions, r) {
+			es.Add(Invalid(path("egress_regions", i), r, "not one of the node's regions", "name it in regions, too"))
+		}
 	}
 	if len(n.Version) > 100 {
 		es.Add(Invalid("version", n.Version[:20]+"…", "longer than 100 bytes", "shorten it"))

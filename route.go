@@ -15,6 +15,9 @@ type Routes struct {
 	// The other way, from the vendor's workloads to the customers.
 	Connections map[string]ConnectionRoute `json:"connections,omitempty"` // by hostname, lower case
 	Workloads   map[string]Workload        `json:"workloads,omitempty"`   // by WorkloadKey
+	// Checks are the clusters that egress nodes look at, ready or not, by the
+	// connection's ID. Nothing is connected to because of them for a workload.
+	Checks map[string]ConnectionCheck `json:"checks,omitempty"`
 	// SCIM holds the hosts of the SCIM-only public ingress, by server name.
 	SCIM map[string]SCIMRoute `json:"scim,omitempty"`
 }

@@ -42,6 +42,7 @@ type NodeRegistration struct {
 	_               struct{} `json:"-" additionalProperties:"true"` // read by the API's framework
 	ID              string   `json:"id" doc:"Must be the token's name" maxLength:"63"`
 	Regions         []string `json:"regions" maxItems:"100" nullable:"false"`
+	EgressRegions   []string `json:"egress_regions" required:"false" maxItems:"100" doc:"Those of them whose egress it is; null or left out: it may be all of them's"`
 	Version         string   `json:"version" maxLength:"100"`
 	BootID          string   `json:"boot_id" minLength:"8" maxLength:"64" doc:"Drawn when the process started"`
 	AppliedRevision int64    `json:"applied_revision" minimum:"0" doc:"In force already, from the node's disk"`
@@ -92,6 +93,32 @@ type BackendFinding struct {
 	Detail   string `json:"detail" maxLength:"1000"`
 }
 
+// ClusterReport is what an egress node found when it looked at the clusters of
+// data connections.
+type ClusterReport struct {
+	_        struct{}      `json:"-" additionalProperties:"true"` // read by the API's framework
+	ID       string        `json:"id" doc:"Must be the token's name" maxLength:"63"`
+	SentAt   time.Time     `json:"sent_at" doc:"By the node's clock, of this attempt: the times of the looks are put right by it"`
+	Clusters []ClusterLook `json:"clusters" maxItems:"500" nullable:"false"`
+}
+
+// ClusterLook is what a look at one cluster found; without a finding that is no
+// warning it is good. One that could not look is not sent.
+type ClusterLook struct {
+	ConnectionID string           `json:"connection_id" maxLength:"64"`
+	Of           string           `json:"of" doc:"Sum of the check in the route table that was made" maxLength:"64"`
+	Asked        time.Time        `json:"asked,omitzero" doc:"Of that check"`
+	LookedAt     time.Time        `json:"looked_at" doc:"When the look began"`
+	Findings     []ClusterFinding `json:"findings,omitempty" maxItems:"32"`
+}
+
+// ClusterFinding is something that is wrong with a cluster, or may soon be.
+type ClusterFinding struct {
+	Reason  string `json:"reason" maxLength:"64"`
+	Warning bool   `json:"warning,omitempty" doc:"It works today"`
+	Message string `json:"message" maxLength:"1000"`
+}
+
 // Nodes lists the registered nodes.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return listAll[Node](ctx, c, "/v1/nodes", nil)
@@ -133,6 +160,11 @@ func (c *Client) ReportNode(ctx context.Context, r NodeReport) error {
 // ReportBackends sends what the backends answered; for nodes.
 func (c *Client) ReportBackends(ctx context.Context, r BackendReport) error {
 	return c.call(ctx, http.MethodPost, "/v1/nodelink/backends", nil, r, nil)
+}
+
+// ReportClusters sends what looks at clusters found; for egress nodes.
+func (c *Client) ReportClusters(ctx context.Context, r ClusterReport) error {
+	return c.call(ctx, http.MethodPost, "/v1/nodelink/clusters", nil, r, nil)
 }
 
 // maxRouteMessage bounds one message of the stream of routes, in bytes.

@@ -84,6 +84,7 @@ var mayCall = map[string]string{
 	"POST /v1/nodelink/registrations": "node",
 	"POST /v1/nodelink/reports":       "node",
 	"POST /v1/nodelink/backends":      "node",
+	"POST /v1/nodelink/clusters":      "node",
 	"GET /v1/nodelink/routes":         "node",
 }
 

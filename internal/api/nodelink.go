@@ -48,6 +48,10 @@ func (s *Server) linkRoutes() {
 		id: "report-node", method: http.MethodPost, path: "/v1/nodelink/reports", roles: nodes, status: http.StatusNoContent, maxBody: maxReport,
 		summary: "A node tells what is in force there and who arrived; a report that was taken before changes nothing",
 	}, s.reportNode)
+	route(s, spec{
+		id: "report-clusters", method: http.MethodPost, path: "/v1/nodelink/clusters", roles: nodes, status: http.StatusNoContent,
+		summary: "What an egress node found when it looked at the clusters of its regions",
+	}, s.reportClusters)
 	op := s.operation(spec{id: "watch-routes", method: http.MethodGet, path: "/v1/nodelink/routes", roles: nodes, summary: "The routes for a registered node, as they change: one JSON message a line"})
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "A stream of messages: a snapshot or deltas, each new delta, and a ping where nothing is new",
@@ -78,7 +82,7 @@ func itself(id postern.Identity, node string) error {
 
 func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *struct{ Body client.NodeRegistration }) (*versioned[client.Node], error) {
 	n := postern.Node{
-		ID: in.Body.ID, Regions: in.Body.Regions, Version: in.Body.Version, BootID: in.Body.BootID,
+		ID: in.Body.ID, Regions: in.Body.Regions, Egress: in.Body.EgressRegions, Version: in.Body.Version, BootID: in.Body.BootID,
 		AppliedRevision: in.Body.AppliedRevision, LastSeen: s.Now(),
 	}
 	foreign := n.AppliedRevision > 0 && !s.Hub.Knows(n.AppliedRevision, in.Body.AppliedSum)
@@ -182,6 +186,53 @@ func (s *Server) reportNode(ctx context.Context, id postern.Identity, in *struct
 		}
 		_, err = tx.ReportNode(r, s.Now())
 		return err
+	})
+}
+
+// reportClusters takes what an egress node found. One that is about a connection
+// that was deleted meanwhile is left out.
+func (s *Server) reportClusters(ctx context.Context, id postern.Identity, in *struct{ Body client.ClusterReport }) (*struct{}, error) {
+	if err := itself(id, in.Body.ID); err != nil {
+		return nil, err
+	}
+	shift := s.clockOf(in.Body.SentAt)
+	var looks []postern.ConnectionLook
+	for i, c := range in.Body.Clusters {
+		l := postern.ConnectionLook{Connection: c.ConnectionID, Node: in.Body.ID, Of: c.Of, Asked: c.Asked, At: shift(c.LookedAt)}
+		for _, f := range c.Findings {
+			l.Findings = append(l.Findings, postern.Finding{Reason: postern.Reason(f.Reason), Warning: f.Warning, Message: f.Message})
+		}
+		if err := l.Validate(fmt.Sprintf("clusters[%d]", i)); err != nil {
+			return nil, err
+		}
+		looks = append(looks, l)
+	}
+	return nil, s.Store.Update(ctx, func(tx *store.Tx) error {
+		n, err := tx.FindNode(in.Body.ID)
+		if err != nil {
+			return err
+		}
+		if err := n.Fences(); err != nil {
+			return err
+		}
+		for i, l := range looks {
+			c, err := tx.FindConnection(l.Connection)
+			switch {
+			case err != nil && postern.CodeOf(err) == postern.CodeNotFound:
+				continue
+			case err != nil:
+				return err
+			case !n.Exits(c.Region):
+				return &postern.Error{
+					Code: postern.CodeForbidden, Field: fmt.Sprintf("clusters[%d].connection_id", i), Value: l.Connection,
+					Message: "of a region whose egress the node did not register as", Fix: "register again with all regions",
+				}
+			}
+			if err := tx.SaveLook(l); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -32,9 +32,9 @@ type Config struct {
 	// Networks pass for those of endpoints though they are loopback. Only the
 	// sandbox and tests, whose cloud is on loopback addresses, give any.
 	Networks []netip.Prefix
-	// Source chooses the local address to connect to an endpoint's from.
-	// Default: the routing table does.
-	Source func(endpoint netip.Addr) netip.Addr
+	// Source is the local address to connect from. Default: the routing
+	// table's.
+	Source netip.Addr
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 }
@@ -44,7 +44,7 @@ type Config struct {
 type Checker struct {
 	roots    authorities
 	networks []netip.Prefix
-	source   func(netip.Addr) netip.Addr
+	source   netip.Addr
 	now      func() time.Time
 }
 
@@ -57,9 +57,6 @@ func New(c Config) (*Checker, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
-	}
-	if c.Source == nil {
-		c.Source = func(netip.Addr) netip.Addr { return netip.Addr{} }
 	}
 	return &Checker{roots: roots, networks: c.Networks, source: c.Source, now: c.Now}, nil
 }

@@ -82,8 +82,8 @@ func (c *Checker) handshake(ctx context.Context, hostname string, v *visit) *tls
 
 func (c *Checker) dial(ctx context.Context, v *visit) (*listened, error) {
 	d := net.Dialer{Timeout: connectTimeout}
-	if from := c.source(v.address.Addr()); from.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	if c.source.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.source, 0))
 	}
 	raw, err := d.DialContext(ctx, "tcp4", v.address.String())
 	if err != nil {

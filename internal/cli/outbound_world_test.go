@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -14,7 +15,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/postern-net/postern"
-	"github.com/postern-net/postern/internal/control"
 	"github.com/postern-net/postern/internal/localaws"
 	"github.com/postern-net/postern/internal/store"
 )
@@ -57,21 +57,41 @@ func (o *outbound) Texts(_ context.Context, name string) ([]string, error) {
 	return o.texts[name], nil
 }
 
-// Verify connects as an egress does.
-func (o *outbound) Verify(ctx context.Context, t control.Target) ([]postern.Finding, error) {
+// look does what an egress node does: it looks at every cluster that the table
+// names, and tells what it found.
+func (o *outbound) look(ctx context.Context, s *store.Store) error {
+	var r postern.Routes
+	if err := s.View(ctx, func(tx *store.Tx) (err error) { r, err = tx.FindRoutes(); return err }); err != nil {
+		return err
+	}
+	for id, c := range r.Checks {
+		l := postern.ConnectionLook{Connection: id, Node: "ingress-1", Of: c.Sum(), Asked: c.Asked, At: time.Now(), Findings: o.visit(ctx, c)}
+		err := s.Update(ctx, func(tx *store.Tx) error {
+			if _, err := tx.FindConnection(id); err != nil {
+				return err
+			}
+			return tx.SaveLook(l)
+		})
+		if err != nil && postern.CodeOf(err) != postern.CodeNotFound { // it was removed meanwhile
+			return err
+		}
+	}
+	return nil
+}
+
+// visit connects as an egress does.
+func (o *outbound) visit(ctx context.Context, c postern.ConnectionCheck) []postern.Finding {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: o.network.Host("", 10).AsSlice()}}
-	for _, a := range t.Addresses {
-		c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(a, t.Ports[0]).String())
+	for _, a := range c.Addresses {
+		conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(a, c.Ports[0]).String())
 		if err != nil {
-			return []postern.Finding{{Reason: postern.ReasonUnreachable, Message: "not reached"}}, nil
+			return []postern.Finding{{Reason: postern.ReasonUnreachable, Message: "not reached"}}
 		}
-		if err := c.Close(); err != nil {
-			return nil, err
-		}
+		_ = conn.Close() // whether it can be reached is all that counts
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.findings, nil
+	return o.findings
 }
 
 // keep VARIABLE PATTERN: the first match in what was printed.

@@ -105,7 +105,7 @@ func (p *plane) publishZones(z postern.Zones) {
 }
 
 // link reports what the node saw until ctx ends.
-func (p *plane) link(ctx context.Context, s *store.Store) error {
+func (p *plane) link(ctx context.Context, s *store.Store, look func(context.Context, *store.Store) error) error {
 	boot := rand.Text()
 	if err := s.Update(ctx, func(tx *store.Tx) error {
 		_, _, err := tx.UpsertNode(postern.Node{ID: "ingress-1", Regions: []string{virginia}, BootID: boot, LastSeen: time.Now()})
@@ -134,6 +134,9 @@ func (p *plane) link(ctx context.Context, s *store.Store) error {
 			report.Arrivals = append(report.Arrivals, a)
 		}
 		if err := s.Update(ctx, func(tx *store.Tx) error { _, err := tx.ReportNode(report, time.Now()); return err }); err != nil && ctx.Err() == nil {
+			return err
+		}
+		if err := look(ctx, s); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}

@@ -80,7 +80,7 @@ func newWorld(ctx context.Context, dir string, automatic bool) (_ *world, err er
 	loop := control.New(control.Config{
 		Platform: platform, Store: w.store, Cloud: cloud, Rules: rules, Resync: 200 * time.Millisecond, Settle: 50 * time.Millisecond,
 		Publish: w.plane.publish, PublishZones: w.plane.publishZones, Names: w.plane.checker(),
-		Outbound: cloud, Texts: &w.outbound, Verifier: &w.outbound, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Outbound: cloud, Texts: &w.outbound, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 	})
 	srv := httptest.NewServer(api.New(api.Config{
 		Platform: platform, Store: w.store, Cloud: cloud, Loop: loop, Rules: rules, Now: time.Now,
@@ -95,7 +95,7 @@ func newWorld(ctx context.Context, dir string, automatic bool) (_ *world, err er
 		}
 	})
 	wg.Go(func() {
-		if err := w.plane.link(ctx, w.store); err != nil {
+		if err := w.plane.link(ctx, w.store, w.outbound.look); err != nil {
 			panic(err)
 		}
 	})

@@ -54,8 +54,7 @@ type Config struct {
 	// Outbound makes the endpoints of data connections; nil: nobody does, and
 	// they stay as they are.
 	Outbound Outbound
-	Texts    Texts    // asks public DNS for the proofs of hostnames; nil: none is found
-	Verifier Verifier // looks at clusters through their endpoints; nil: none is found good
+	Texts    Texts // asks public DNS for the proofs of hostnames; nil: none is found
 	Now      func() time.Time
 	Logger   *slog.Logger
 }
@@ -91,8 +90,8 @@ func New(c Config) *Loop {
 	if c.Texts == nil {
 		c.Texts = silent{}
 	}
-	if c.Verifier == nil {
-		c.Verifier = silent{}
+	if c.Rules.Looks == (plan.LookRules{}) {
+		c.Rules.Looks = plan.LookRules{Every: c.Resync, Soon: min(c.Resync, lookPace*c.Settle), Lifetime: 3*c.Resync + lookTime}
 	}
 	return &Loop{Config: c, listed: map[string][]postern.Connection{}, failed: map[string]string{}, done: map[plan.Action]bool{}, outbound: newOutboundMemory()}
 }
@@ -349,6 +348,7 @@ func (l *Loop) publish(ctx context.Context) error {
 		return err
 	}
 	next := plan.Compile(l.Platform, desired)
+	next.Checks = plan.CompileChecks(l.Platform, desired, l.Rules.Looks)
 	var stored postern.Routes
 	if err := l.Store.View(ctx, func(tx *store.Tx) (err error) { stored, err = tx.FindRoutes(); return err }); err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -36,36 +35,18 @@ type Texts interface {
 	Texts(ctx context.Context, name string) ([]string, error)
 }
 
-// Verifier looks at a cluster through its endpoint. Without a finding that is
-// no warning the cluster is good; an error means that nothing is known.
-type Verifier interface {
-	Verify(ctx context.Context, t Target) ([]postern.Finding, error)
-}
-
-// Target is what a [Verifier] looks at: the cluster of a hostname, at the
-// addresses of the connection's own endpoint and nowhere else.
-type Target struct {
-	Kind      postern.ConnectionKind
-	Region    string
-	Hostname  string
-	Ports     []uint16
-	Addresses []netip.Addr // of the endpoint's interfaces
-}
-
 // silent knows nothing.
 type silent struct{}
 
 var errNothingConfigured = errors.New("nothing is configured that could look")
 
 func (silent) Texts(context.Context, string) ([]string, error) { return nil, errNothingConfigured }
-func (silent) Verify(context.Context, Target) ([]postern.Finding, error) {
-	return nil, errNothingConfigured
-}
 
 // outboundMemory is what the outbound lane knows only while the process lives.
 type outboundMemory struct {
 	mu      sync.Mutex
-	looked  map[string]time.Time // by connection: when the service or the cluster was looked at
+	since   time.Time            // when this process began to look
+	looked  map[string]time.Time // by connection: when its service was looked at
 	asked   map[string]time.Time // by connection: when DNS was asked for its hostname's proof
 	served  map[string]time.Time // by connection: VerifyAsked, when it was looked at
 	refused map[string]string    // by connection: why AWS last refused
@@ -78,8 +59,8 @@ func newOutboundMemory() outboundMemory {
 
 // The limits of one look.
 const (
-	lookTimeout = 15 * time.Second // at one connection's DNS, service and cluster
-	lookWidth   = 32               // connections at once: some clusters do not answer
+	lookTimeout = 15 * time.Second // at one connection's DNS and service
+	lookWidth   = 32               // connections at once: some resolvers do not answer
 )
 
 // OutboundRound looks at every data connection, decides, stores, publishes and
@@ -134,16 +115,20 @@ type outboundDesired struct {
 	removed       []postern.RemovedConnection
 	accounts      []postern.Account
 	organizations []postern.Organization
+	nodes         []postern.Node
+	looks         []postern.ConnectionLook
 }
 
 func (l *Loop) outboundDesired(ctx context.Context) (d outboundDesired, err error) {
 	err = l.Store.View(ctx, func(tx *store.Tx) error {
-		var e1, e2, e3, e4 error
+		var e1, e2, e3, e4, e5, e6 error
 		d.connections, e1 = tx.ListConnections(store.ConnectionFilter{}, store.Page{})
 		d.removed, e2 = tx.ListRemovedConnections()
 		d.accounts, e3 = tx.ListAccounts("", store.Page{})
 		d.organizations, e4 = tx.ListOrganizations("", store.Page{})
-		return errors.Join(e1, e2, e3, e4)
+		d.nodes, e5 = tx.ListNodes(store.Page{})
+		d.looks, e6 = tx.ListLooks()
+		return errors.Join(e1, e2, e3, e4, e5, e6)
 	})
 	return d, err
 }
@@ -214,7 +199,8 @@ func (l *Loop) listOutbound(ctx context.Context, region string) (map[string]plan
 }
 
 // lookAtAll makes the view of every connection, some at once. looked is when
-// the look at each began that went beyond AWS's listings; zero: none did.
+// the last look at each began that went beyond AWS's listings and is news; zero:
+// none is.
 func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[string]map[string]plan.ConnectionCloud) (views []plan.ConnectionView, looked []time.Time) {
 	views, looked = make([]plan.ConnectionView, len(d.connections)), make([]time.Time, len(d.connections))
 	places := make(chan struct{}, lookWidth)
@@ -228,8 +214,12 @@ func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[stri
 				mine := cloud[c.ID]
 				views[i].Cloud = &mine
 			}
+			at, theirs := plan.Looked(c, views[i].Check.Looks) // the egress looks
+			if theirs && at.After(c.CheckedAt) {
+				looked[i] = at
+			}
 			name := l.proofDue(c)
-			if c.Removing || !name && !l.due(c) {
+			if c.Removing || !name && (theirs || !l.due(c)) {
 				return
 			}
 			looked[i] = l.Now()
@@ -260,6 +250,17 @@ func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.
 	if n, ok := l.Platform.OutboundNetwork(c.Region); ok {
 		v.Network = &n
 	}
+	for _, n := range d.nodes {
+		if n.Fenced || !n.Exits(c.Region) {
+			continue
+		}
+		v.Check.Nodes++
+		for _, look := range d.looks {
+			if look.Connection == c.ID && look.Node == n.ID {
+				v.Check.Looks = append(v.Check.Looks, look)
+			}
+		}
+	}
 	for _, a := range d.accounts {
 		if a.Organization == c.Organization && a.State == postern.AccountActive {
 			v.Accounts = append(v.Accounts, a.ID)
@@ -276,26 +277,24 @@ func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.
 	l.outbound.mu.Lock()
 	defer l.outbound.mu.Unlock()
 	v.Failed = l.outbound.refused[c.ID]
+	if l.outbound.since.IsZero() {
+		l.outbound.since = v.Now
+	}
+	v.Check.Since = l.outbound.since
 	return v
 }
 
-// due tells whether it is time to look at more than AWS's listings: when
-// somebody asked for it, at every resync period, and more often while a
-// connection is on its way.
+// due tells whether it is time to look at a connection's service: when somebody
+// asked for it, at every resync period, and in every round while an endpoint is
+// on its way.
 func (l *Loop) due(c postern.DataConnection) bool {
 	l.outbound.mu.Lock()
 	last, ok := l.outbound.looked[c.ID]
 	l.outbound.mu.Unlock()
-	pace := l.Resync
-	switch c.State {
-	case postern.DataConnectionProvisioning, postern.DataConnectionPendingAcceptance:
+	if c.State == postern.DataConnectionProvisioning || c.State == postern.DataConnectionPendingAcceptance {
 		return true // what is made depends on it
-	case postern.DataConnectionVerifying:
-		pace = min(l.Resync, lookPace*l.Settle)
-	case postern.DataConnectionRequested, postern.DataConnectionAwaitsPermission, postern.DataConnectionReady,
-		postern.DataConnectionDegraded, postern.DataConnectionFailed, postern.DataConnectionRemoving:
 	}
-	return !ok || l.toldTo(c) || l.Now().Sub(last) >= pace
+	return !ok || l.toldTo(c) || l.Now().Sub(last) >= l.Resync
 }
 
 // toldTo tells whether somebody asked to look, and nobody has since.
@@ -329,12 +328,18 @@ func (l *Loop) proofDue(c postern.DataConnection) bool {
 // proofPace is how often DNS is asked for a proof without being told to.
 const proofPace = 5 * time.Minute
 
-// lookPace is how many settle periods lie between two looks at a cluster that
-// was just connected.
-const lookPace = 5
+const (
+	// lookPace is how many settle periods lie between two looks of a node at a
+	// cluster that was just connected.
+	lookPace = 5
+	// lookTime is what a look may take until it is told of: it counts from its
+	// beginning.
+	lookTime = 10 * time.Second
+)
 
 // lookAt asks what a connection waits for: DNS for its hostname, if name says
-// so; AWS for its service until it has an endpoint, and from then on the cluster.
+// so, and AWS for its service until it has an endpoint. From then on the egress
+// looks at the cluster.
 func (l *Loop) lookAt(ctx context.Context, c postern.DataConnection, v *plan.ConnectionView, name bool) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -348,14 +353,6 @@ func (l *Loop) lookAt(ctx context.Context, c postern.DataConnection, v *plan.Con
 			v.Service = plan.ServiceView{Looked: true, Silent: err != nil, Service: svc}
 			if err != nil && ctx.Err() == nil {
 				l.Logger.Warn("AWS did not answer for a customer's service", "connection", c.ID, "service", c.Service.ID, "error", err)
-			}
-		})
-	} else if t, ok := target(c, *v); ok {
-		wg.Go(func() {
-			findings, err := l.Verifier.Verify(ctx, t)
-			v.Check = plan.CheckView{Looked: true, Silent: err != nil, Findings: findings}
-			if err != nil && ctx.Err() == nil {
-				l.Logger.Warn("a cluster could not be looked at", "connection", c.ID, "hostname", c.Hostname, "error", err)
 			}
 		})
 	}
@@ -374,22 +371,6 @@ func (l *Loop) lookAtHostname(ctx context.Context, c postern.DataConnection, h *
 	}
 	h.Found = h.Challenge != "" && slices.Contains(texts, h.Challenge)
 	h.Others = len(texts) > 0
-}
-
-// target is the cluster of a connection whose endpoint AWS carries now or, where
-// AWS does not answer, carried when it was seen last.
-func target(c postern.DataConnection, v plan.ConnectionView) (Target, bool) {
-	t := Target{Kind: c.Kind, Region: c.Region, Hostname: c.Hostname, Ports: c.Ports, Addresses: c.Addresses}
-	if v.Cloud != nil {
-		i := slices.IndexFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool { return e.ID == c.EndpointID })
-		if i < 0 || v.Cloud.Endpoints[i].State != postern.ConnectionAvailable {
-			return t, false
-		}
-		t.Addresses = v.Cloud.Endpoints[i].Addresses
-	} else if postern.FindCondition(c.Conditions, postern.Connected).Status == postern.False {
-		return t, false
-	}
-	return t, len(t.Addresses) > 0
 }
 
 // recordConnection stores what a round decided. False: the connection was

@@ -304,6 +304,7 @@ func TestACertificateThatTurnsBadDegrades(t *testing.T) {
 	w.wants("dc_a", postern.DataConnectionReady, postern.Verified, postern.ReasonExpiresSoon)
 	w.found(postern.Finding{Reason: postern.ReasonExpiresSoon, Warning: true}, postern.Finding{Reason: postern.ReasonCertificateExpired, Message: "it has expired; renew it"})
 	w.advance(time.Minute)
+	w.look()
 	if _, err := l.OutboundRound(t.Context()); err != nil { // one round
 		t.Fatal(err)
 	}

@@ -39,13 +39,19 @@ type outboundWorld struct {
 	asked    int
 	findings []postern.Finding // besides what the connection itself tells
 	checks   int
+
+	looks map[string]postern.ConnectionLook // the egress node's last ones
+	blind bool                              // it does nothing
 }
+
+// egressNode is the node by which workloads get out.
+const egressNode = "egress-a"
 
 func newOutboundWorld(t *testing.T, timing ...func(*localaws.Timing)) *outboundWorld {
 	t.Helper()
 	w := &outboundWorld{
 		world:   &world{t: t, now: time.Now().UTC().Truncate(time.Second), log: &logBuffer{}},
-		service: map[string]postern.ServiceRef{}, account: map[string]localaws.Account{}, texts: map[string][]string{},
+		service: map[string]postern.ServiceRef{}, account: map[string]localaws.Account{}, texts: map[string][]string{}, looks: map[string]postern.ConnectionLook{},
 	}
 	pool := localaws.DefaultPool().Addr().As4()
 	pool[1] += byte(os.Getpid() % 16) // not the networks of other test processes
@@ -94,6 +100,7 @@ func newOutboundWorld(t *testing.T, timing ...func(*localaws.Timing)) *outboundW
 	}
 	w.start(c, vendor)
 	w.openStore()
+	w.register(egressNode)
 	w.update(func(tx *store.Tx) error {
 		var errs []error
 		for name, a := range w.account {
@@ -133,7 +140,7 @@ func (w *outboundWorld) serveCluster() netip.AddrPort {
 
 func (w *outboundWorld) config() control.Config {
 	c := w.world.config()
-	c.Outbound, c.Texts, c.Verifier = w.cloud, w, w
+	c.Outbound, c.Texts = w.cloud, w
 	return c
 }
 
@@ -148,22 +155,65 @@ func (w *outboundWorld) Texts(_ context.Context, name string) ([]string, error) 
 	return w.texts[name], nil
 }
 
-// Verify connects to every address from the egress' network, as an egress does.
-func (w *outboundWorld) Verify(ctx context.Context, t control.Target) ([]postern.Finding, error) {
+// register registers the node by which workloads get out.
+func (w *outboundWorld) register(node string) {
+	w.t.Helper()
+	w.update(func(tx *store.Tx) error {
+		_, _, err := tx.UpsertNode(postern.Node{ID: node, Regions: []string{virginia}, Egress: []string{virginia}, BootID: "boot-of-" + node, LastSeen: w.clock()})
+		return err
+	})
+}
+
+// look does what the egress node does with the table that was published last: it
+// obeys it, says so, and looks at the clusters that are due. It tells whether it
+// did anything.
+func (w *outboundWorld) look() (news bool) {
+	w.t.Helper()
+	if w.blind {
+		return false
+	}
+	r := w.routes()
+	var n postern.Node
+	w.view(func(tx *store.Tx) (err error) { n, err = tx.FindNode(egressNode); return err })
+	if n.Fenced {
+		return false
+	}
+	w.update(func(tx *store.Tx) error {
+		if n.AppliedRevision == r.Revision {
+			return nil
+		}
+		news = true
+		_, err := tx.ReportNode(postern.NodeReport{Node: n.ID, BootID: n.BootID, Seq: n.ReportSeq + 1, AppliedRevision: r.Revision}, w.clock())
+		return err
+	})
+	for id, c := range r.Checks {
+		last, ok := w.looks[id]
+		if ok && last.Of == c.Sum() && last.Asked.Equal(c.Asked) && w.clock().Sub(last.At) < c.Every {
+			continue
+		}
+		news = true
+		w.looks[id] = postern.ConnectionLook{Connection: id, Node: egressNode, Of: c.Sum(), Asked: c.Asked, At: w.clock(), Findings: w.visit(c)}
+		w.update(func(tx *store.Tx) error { return tx.SaveLook(w.looks[id]) })
+	}
+	return news
+}
+
+// visit connects to every address from the egress' network, as an egress does.
+func (w *outboundWorld) visit(c postern.ConnectionCheck) []postern.Finding {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: w.egress.Host("use1-az2", 10).AsSlice()}, Timeout: 5 * time.Second}
-	for _, a := range t.Addresses {
-		conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(a, t.Ports[0]).String())
+	for _, a := range c.Addresses {
+		conn, err := d.DialContext(w.t.Context(), "tcp", netip.AddrPortFrom(a, c.Ports[0]).String())
 		if err != nil {
-			return []postern.Finding{{Reason: postern.ReasonUnreachable, Message: "port not reached"}}, nil
+			return []postern.Finding{{Reason: postern.ReasonUnreachable, Message: "port not reached"}}
 		}
 		if err := conn.Close(); err != nil {
-			return nil, err
+			w.t.Fatal(err)
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.checks++
-	return slices.Clone(w.findings), nil
+	return slices.Clone(w.findings)
 }
 
 func (w *outboundWorld) found(fs ...postern.Finding) {
@@ -252,7 +302,7 @@ func (w *outboundWorld) restOutbound(l *control.Loop) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if settled {
+		if news := w.look(); settled && !news {
 			return
 		}
 		w.advance(time.Second)

@@ -30,6 +30,7 @@ type Link interface {
 type Config struct {
 	ID        string // the name of the token that Link shows
 	Regions   []string
+	Egress    []string // those of them whose egress it is
 	Version   string
 	Link      Link
 	Doors     Doors
@@ -222,7 +223,7 @@ func because(ctx context.Context, err error) error {
 func (c *Client) register(ctx context.Context) error {
 	revision, sum := c.held.acknowledged()
 	_, err := c.config.Link.RegisterNode(ctx, client.NodeRegistration{
-		ID: c.config.ID, Regions: c.config.Regions, Version: c.config.Version, BootID: c.boot, AppliedRevision: revision, AppliedSum: sum,
+		ID: c.config.ID, Regions: c.config.Regions, EgressRegions: append([]string{}, c.config.Egress...), Version: c.config.Version, BootID: c.boot, AppliedRevision: revision, AppliedSum: sum,
 	})
 	switch {
 	case err == nil:

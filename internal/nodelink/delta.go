@@ -26,6 +26,9 @@ type Delta struct {
 	SetWorkloads    map[string]postern.Workload        `json:"set_workloads,omitempty"`
 	DropWorkloads   []string                           `json:"drop_workloads,omitempty"`
 
+	SetChecks  map[string]postern.ConnectionCheck `json:"set_checks,omitempty"`
+	DropChecks []string                           `json:"drop_checks,omitempty"`
+
 	SetSCIM  map[string]postern.SCIMRoute `json:"set_scim,omitempty"`
 	DropSCIM []string                     `json:"drop_scim,omitempty"`
 	// Sum is the checksum of the table that results: a node that got it wrong
@@ -40,6 +43,7 @@ func Diff(from, to postern.Routes) Delta {
 	d.SetEndpoints, d.DropEndpoints = diff(from.Endpoints, to.Endpoints)
 	d.SetConnections, d.DropConnections = diff(from.Connections, to.Connections)
 	d.SetWorkloads, d.DropWorkloads = diff(from.Workloads, to.Workloads)
+	d.SetChecks, d.DropChecks = diff(from.Checks, to.Checks)
 	d.SetSCIM, d.DropSCIM = diff(from.SCIM, to.SCIM)
 	return d
 }
@@ -64,7 +68,7 @@ func diff[V any](from, to map[string]V) (set map[string]V, drop []string) {
 func (d Delta) size() int {
 	return len(d.SetHosts) + len(d.DropHosts) + len(d.SetEndpoints) + len(d.DropEndpoints) +
 		len(d.SetConnections) + len(d.DropConnections) + len(d.SetWorkloads) + len(d.DropWorkloads) +
-		len(d.SetSCIM) + len(d.DropSCIM)
+		len(d.SetChecks) + len(d.DropChecks) + len(d.SetSCIM) + len(d.DropSCIM)
 }
 
 // Apply makes the table that the delta leads to; r stays as it is. A delta of
@@ -92,6 +96,9 @@ func (d Delta) Apply(r postern.Routes) (postern.Routes, error) {
 		return postern.Routes{}, err
 	}
 	if out.Workloads, err = merge("workload", r.Workloads, d.SetWorkloads, d.DropWorkloads); err != nil {
+		return postern.Routes{}, err
+	}
+	if out.Checks, err = merge("check", r.Checks, d.SetChecks, d.DropChecks); err != nil {
 		return postern.Routes{}, err
 	}
 	if Sum(out) != d.Sum {

@@ -61,6 +61,16 @@ func drawRoutes(t *rapid.T, revision int64) postern.Routes {
 		if rapid.Bool().Draw(t, "connection there") {
 			r.Connections[fmt.Sprintf("trino%d.example.com", i)] = drawConnection(t, i)
 		}
+		if rapid.IntRange(0, 2).Draw(t, "check there") == 0 {
+			if r.Checks == nil {
+				r.Checks = map[string]postern.ConnectionCheck{}
+			}
+			r.Checks[fmt.Sprintf("dc_%d", i)] = postern.ConnectionCheck{
+				Kind: postern.KindStarburstTrino, Hostname: "trino.example.com", Region: "us-east-1", Ports: []uint16{443},
+				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(rapid.IntRange(0, 1).Draw(t, "checked address"))})},
+				Every:     time.Minute, Asked: time.Unix(int64(rapid.IntRange(100, 102).Draw(t, "asked")), 0).UTC(),
+			}
+		}
 		if rapid.Bool().Draw(t, "workload there") {
 			r.Workloads[postern.WorkloadKey([]byte{byte(i)})] = postern.Workload{
 				Tenant: "a", Organization: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "workload of"),
@@ -127,14 +137,15 @@ func TestDiffIsSmall(t *testing.T) {
 	from, to := table(1, "a", "b", "c"), table(2, "a", "c", "d")
 	d := nodelink.Diff(from, to)
 	if len(d.SetHosts) != 1 || !slices.Equal(d.DropHosts, []string{"b.example.com"}) || len(d.SetEndpoints) != 1 || len(d.DropEndpoints) != 1 ||
-		len(d.SetConnections) != 1 || !slices.Equal(d.DropConnections, []string{"trino.b.example.com"}) || len(d.SetWorkloads) != 1 || len(d.DropWorkloads) != 1 {
+		len(d.SetConnections) != 1 || !slices.Equal(d.DropConnections, []string{"trino.b.example.com"}) || len(d.SetWorkloads) != 1 || len(d.DropWorkloads) != 1 ||
+		len(d.SetChecks) != 1 || len(d.DropChecks) != 1 {
 		t.Errorf("%+v", d)
 	}
 }
 
 // A field that Diff does not know would never reach a node.
 func TestDiffKnowsEveryField(t *testing.T) {
-	known := []string{"Revision", "Hosts", "Endpoints", "Connections", "Workloads", "SCIM"}
+	known := []string{"Revision", "Hosts", "Endpoints", "Connections", "Workloads", "Checks", "SCIM"}
 	for f := range reflect.TypeFor[postern.Routes]().Fields() {
 		if !slices.Contains(known, f.Name) {
 			t.Errorf("postern.Routes has a field %s: teach it to Diff, Delta.Apply and this test", f.Name)
@@ -167,6 +178,10 @@ func TestApplyRefuses(t *testing.T) {
 		"drops a workload that is not there": {from, func(d *nodelink.Delta) {
 			d.DropWorkloads = append(d.DropWorkloads, "zz")
 		}, `drops workload "zz"`},
+		"drops a check that is not there": {from, func(d *nodelink.Delta) {
+			d.DropChecks = append(d.DropChecks, "zz")
+		}, `drops check "zz"`},
+		"loses a check":                  {from, func(d *nodelink.Delta) { d.SetChecks = nil }, "makes another table"},
 		"loses a connection":             {from, func(d *nodelink.Delta) { d.SetConnections = nil }, "makes another table"},
 		"loses a workload's end":         {from, func(d *nodelink.Delta) { d.DropWorkloads = nil }, "makes another table"},
 		"loses a change":                 {from, func(d *nodelink.Delta) { d.SetHosts = nil }, "makes another table"},
@@ -265,6 +280,12 @@ func table(revision int64, tenants ...string) postern.Routes {
 			ID: "dc_" + name, Tenant: name, Organization: name, Region: "us-east-1", Ports: []uint16{443}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Ready: true,
 		}
 		r.Workloads[postern.WorkloadKey([]byte(name))] = postern.Workload{Tenant: name, Organization: name}
+		if r.Checks == nil {
+			r.Checks = map[string]postern.ConnectionCheck{}
+		}
+		r.Checks["dc_"+name] = postern.ConnectionCheck{
+			Hostname: "trino." + host, Region: "us-east-1", Ports: []uint16{443}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Every: time.Minute,
+		}
 	}
 	return r
 }

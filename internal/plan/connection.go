@@ -46,13 +46,6 @@ type ConnectionCloud struct {
 	Endpoints []postern.OutboundEndpoint
 }
 
-// CheckView is what a look at the cluster through the endpoint found.
-type CheckView struct {
-	Looked   bool
-	Silent   bool // it could not look
-	Findings []postern.Finding
-}
-
 // ConnectionActionKind names what a [ConnectionAction] does.
 type ConnectionActionKind string
 
@@ -113,8 +106,7 @@ func Connection(c postern.DataConnection, v ConnectionView) ConnectionStep {
 	v.set(a, connectionReady(*a))
 	s.Actions = v.provision(a)
 	s.Unsettled = len(s.Actions) > 0 || a.State == postern.DataConnectionProvisioning ||
-		!a.MissingSince.IsZero() && a.State != postern.DataConnectionFailed ||
-		a.State == postern.DataConnectionVerifying && !v.Check.Looked
+		!a.MissingSince.IsZero() && a.State != postern.DataConnectionFailed
 	return s
 }
 

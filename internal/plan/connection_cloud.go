@@ -136,42 +136,6 @@ func (v ConnectionView) absent(c postern.DataConnection) postern.Condition {
 	return out
 }
 
-// verified says what the last look at the cluster found. It says nothing of a
-// cluster that the endpoint does not lead to.
-func (v ConnectionView) verified(c postern.DataConnection) postern.Condition {
-	out := postern.Condition{Type: postern.Verified, Status: postern.Unknown, Reason: postern.ReasonNotVerified}
-	if status(c, postern.Connected) == postern.False {
-		out.Message = "is looked at once the endpoint is connected"
-		return out
-	}
-	if !v.Check.Looked || v.Check.Silent {
-		last := kept(c, postern.Verified, postern.ReasonNotVerified, "")
-		if last.Status == postern.Unknown {
-			last.Message = "is about to be looked at"
-			if v.Check.Silent {
-				last.Message = "could not be looked at; it is tried again, and the server's log says why"
-			}
-		}
-		return last
-	}
-	out.Status, out.Reason, out.Message = postern.True, postern.ReasonVerified, "the cluster answers, and its certificate is good"
-	warned := false
-	for _, f := range v.Check.Findings {
-		if !f.Warning {
-			out.Status, out.Reason, out.Message = postern.False, f.Reason, f.Message
-			return out
-		}
-		// What works today and may not tomorrow is told, one thing at a time.
-		if !warned {
-			warned, out.Message = true, f.Message
-			if f.Reason == postern.ReasonExpiresSoon {
-				out.Reason = f.Reason
-			}
-		}
-	}
-	return out
-}
-
 // provision plans what is missing at AWS, one thing after the other: the
 // security group, its rules, the endpoint. The endpoint is never there before
 // its group admits the egress and nobody else.

@@ -29,17 +29,17 @@ type connectionModel struct {
 
 func (m *connectionModel) view() plan.ConnectionView {
 	v := plan.ConnectionView{
-		Principal: "arn:aws:iam::999999999999:root", Accounts: []string{"111111111111"}, Rules: plan.Rules{MissingGrace: 10 * time.Second}, Now: m.now,
+		Principal: "arn:aws:iam::999999999999:root", Accounts: []string{"111111111111"}, Rules: plan.Rules{MissingGrace: 10 * time.Second, Looks: plan.LookRules{Lifetime: lookLifetime}}, Now: m.now,
 		Network:  &postern.OutboundNetwork{VPC: "vpc-1", EgressGroup: egressGroup, Subnets: []postern.OutboundSubnet{{ID: "subnet-1", Zone: outboundZones[0]}}},
 		Hostname: plan.HostnameView{Challenge: "x", Looked: true, Found: m.dns},
 		Service:  plan.ServiceView{Looked: true},
-		Check:    plan.CheckView{Looked: true},
+		Check:    plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{{Connection: connectionID, Node: "egress-a", Of: lookedAt("10.0.0.1"), At: m.now}}},
 	}
 	if m.authorized {
 		v.Service.Service = &postern.EndpointService{Owner: "111111111111", Interface: true, IPv4: true, AcceptanceRequired: true, Zones: outboundZones}
 	}
 	if !m.good {
-		v.Check.Findings = []postern.Finding{{Reason: postern.ReasonPrivateCA, Message: "private"}}
+		v.Check.Looks[0].Findings = []postern.Finding{{Reason: postern.ReasonPrivateCA, Message: "private"}}
 	}
 	if m.silent {
 		return v

@@ -78,13 +78,13 @@ var connectionConditions = []postern.ConditionType{
 func drawConnectionView(t *rapid.T, now time.Time) plan.ConnectionView {
 	v := plan.ConnectionView{
 		Principal: "arn:aws:iam::999999999999:root", Accounts: drawSome(t, []string{"111111111111", "222222222222"}, "proven"),
-		Rules: plan.Rules{MissingGrace: 10 * time.Second}, Now: now,
+		Rules: plan.Rules{MissingGrace: 10 * time.Second, Looks: plan.LookRules{Every: 5 * time.Second, Soon: time.Second, Lifetime: lookLifetime}}, Now: now,
 		Hostname: plan.HostnameView{
 			Challenge: "postern-verify=x", Looked: rapid.Bool().Draw(t, "DNS looked"), Found: rapid.Bool().Draw(t, "found"),
 			Others: rapid.Bool().Draw(t, "others"), Taken: rapid.Bool().Draw(t, "taken"),
 		},
 		Service: plan.ServiceView{Looked: rapid.Bool().Draw(t, "service looked"), Silent: rapid.Bool().Draw(t, "service silent")},
-		Check:   plan.CheckView{Looked: rapid.Bool().Draw(t, "checked"), Silent: rapid.Bool().Draw(t, "check silent")},
+		Check:   drawLooks(t, now),
 		Failed:  rapid.SampledFrom([]string{"", "the quota"}).Draw(t, "failed"),
 	}
 	if rapid.Bool().Draw(t, "DNS silent") {
@@ -129,13 +129,43 @@ func drawConnectionView(t *rapid.T, now time.Time) plan.ConnectionView {
 			v.Cloud.Groups = append(v.Cloud.Groups, g)
 		}
 	}
-	for _, r := range []postern.Reason{postern.ReasonExpiresSoon, postern.ReasonPrivateCA} {
-		if rapid.Bool().Draw(t, "finding "+string(r)) {
-			v.Check.Findings = append(v.Check.Findings, postern.Finding{Reason: r, Warning: r == postern.ReasonExpiresSoon, Message: string(r)})
+	return v
+}
+
+// drawLooks draws what two egress nodes found, lately or not, of one of the
+// addresses that a connection may have, or of neither.
+func drawLooks(t *rapid.T, now time.Time) plan.CheckView {
+	v := plan.CheckView{Since: now.Add(-time.Duration(rapid.IntRange(0, 40).Draw(t, "looks since")) * time.Second)}
+	for _, node := range drawSome(t, []string{"egress-a", "egress-b"}, "node") {
+		v.Nodes++
+		if !rapid.Bool().Draw(t, "looked") {
+			continue
 		}
+		l := postern.ConnectionLook{
+			Connection: connectionID, Node: node, At: now.Add(-time.Duration(rapid.IntRange(0, 40).Draw(t, "looked before")) * time.Second),
+			Of: rapid.SampledFrom([]string{lookedAt("10.0.0.1"), lookedAt("10.0.0.7"), lookedAt("10.0.0.9")}).Draw(t, "looked of"),
+		}
+		for _, r := range []postern.Reason{postern.ReasonExpiresSoon, postern.ReasonPrivateCA} {
+			if rapid.Bool().Draw(t, "finding "+string(r)) {
+				l.Findings = append(l.Findings, postern.Finding{Reason: r, Warning: r == postern.ReasonExpiresSoon, Message: string(r)})
+			}
+		}
+		v.Looks = append(v.Looks, l)
 	}
 	return v
 }
+
+// lookedAt is the sum of a look at the connection's cluster by an address.
+func lookedAt(addresses ...string) string {
+	c := clusterConnection()
+	check := postern.ConnectionCheck{Kind: c.Kind, Hostname: c.Hostname, Region: c.Region, Ports: c.Ports}
+	for _, a := range addresses {
+		check.Addresses = append(check.Addresses, netip.MustParseAddr(a))
+	}
+	return check.Sum()
+}
+
+const lookLifetime = 20 * time.Second
 
 func goodRules() []postern.GroupRule {
 	return []postern.GroupRule{{Protocol: "tcp", From: 443, To: 443, Peer: egressGroup}, {Protocol: "tcp", From: 8443, To: 8443, Peer: egressGroup}}
@@ -185,6 +215,9 @@ func TestConnectionObeysItsRules(t *testing.T) {
 		}
 		if a.State == postern.DataConnectionReady {
 			checkReady(t, c, v, a)
+		}
+		if postern.FindCondition(a.Conditions, postern.Verified).Status == postern.True {
+			checkVerified(t, c, v, a)
 		}
 		var accounts []postern.Account
 		for _, id := range v.Accounts {
@@ -290,6 +323,32 @@ func checkDeletion(t *rapid.T, c postern.DataConnection, v plan.ConnectionView) 
 	case v.Cloud == nil, len(v.Cloud.Groups) > 0, c.MissingSince.IsZero(), v.Now.Sub(c.MissingSince) < v.Rules.MissingGrace,
 		slices.ContainsFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool { return e.State != postern.ConnectionDeleted }):
 		t.Fatal("the row goes while something may be left at AWS")
+	}
+}
+
+// checkVerified demands that a good cluster was seen to be good, lately, at the
+// addresses that it has, and that no node lately found it bad.
+func checkVerified(t *rapid.T, c postern.DataConnection, v plan.ConnectionView, a postern.DataConnection) {
+	sum := postern.ConnectionCheck{Kind: a.Kind, Hostname: a.Hostname, Region: a.Region, Ports: a.Ports, Addresses: a.Addresses}.Sum()
+	known, good, bad := false, false, false
+	for _, l := range v.Check.Looks {
+		if l.Of != sum {
+			continue
+		}
+		known = true
+		if v.Now.Sub(l.At) >= lookLifetime {
+			continue
+		}
+		if slices.ContainsFunc(l.Findings, func(f postern.Finding) bool { return !f.Warning }) {
+			bad = true
+		} else {
+			good = true
+		}
+	}
+	before := postern.FindCondition(c.Conditions, postern.Verified).Status
+	justStarted := known && before == postern.True && v.Now.Sub(v.Check.Since) < lookLifetime
+	if bad || !good && !justStarted {
+		t.Fatalf("verified, and the looks are %+v", v.Check.Looks)
 	}
 }
 

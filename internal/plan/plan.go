@@ -51,6 +51,7 @@ type Rules struct {
 	// AWS's listings, which are eventually consistent, before it counts as gone.
 	MissingGrace time.Duration
 	Cutover      CutoverRules
+	Looks        LookRules
 }
 
 // ActionKind names what an [Action] does.

@@ -78,20 +78,10 @@ func (s *Sandbox) layProxyCertificate() error {
 	)
 }
 
-// lookAtClusters lets Postern take the sandbox's authority for a public one and
-// its addresses for endpoints', and look at clusters from where the egress
-// node is.
+// lookAtClusters lets the egress node take the sandbox's authority for a public
+// one, and its addresses for endpoints'.
 func (s *Sandbox) lookAtClusters() certcheck.Config {
-	o := s.places.outbound
-	return certcheck.Config{
-		Roots: []*x509.Certificate{s.authority.cert}, Networks: []netip.Prefix{s.ground.networks},
-		Source: func(endpoint netip.Addr) netip.Addr {
-			if o.vpc.CIDR.Contains(endpoint) {
-				return o.proxy
-			}
-			return netip.Addr{}
-		},
-	}
+	return certcheck.Config{Roots: []*x509.Certificate{s.authority.cert}, Networks: []netip.Prefix{s.ground.networks}}
 }
 
 // makeWorkloadToken puts a token of a tenant's workloads into a file, unless an

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/certcheck"
 	"github.com/postern-net/postern/internal/egress"
 	"github.com/postern-net/postern/internal/relay"
 )
@@ -25,6 +26,7 @@ type exits struct {
 	log     *slog.Logger
 	work    sync.WaitGroup
 	names   []*egress.Names
+	lookout *lookout
 }
 
 // exit is one region's: the engine's connections come from the region's source
@@ -37,8 +39,12 @@ type exit struct {
 
 // newExits makes the egresses; none listens yet, and each refuses everything
 // until it is given routes.
-func newExits(c Config, networks []netip.Prefix, access, log *slog.Logger, reg prometheus.Registerer) (*exits, error) {
-	x := &exits{config: c.Egress, regions: map[string]*exit{}, log: log}
+func newExits(c Config, clusters certcheck.Config, access, log *slog.Logger, reg prometheus.Registerer) (*exits, error) {
+	look, err := newLookout(c, clusters, log)
+	if err != nil {
+		return nil, err
+	}
+	x := &exits{config: c.Egress, regions: map[string]*exit{}, log: log, lookout: look}
 	for _, e := range c.Egress {
 		out := &exit{engine: relay.New(relay.Config{
 			Kind: relay.Kind(c.Engine), Logger: log, HelloTimeout: c.Limits.HelloTimeout, IdleTimeout: c.Limits.IdleTimeout,
@@ -51,9 +57,8 @@ func newExits(c Config, networks []netip.Prefix, access, log *slog.Logger, reg p
 			}
 			out.certificate = &pair
 		}
-		var err error
 		out.Egress, err = egress.New(egress.Config{
-			Region: e.Region, Engine: out.engine, Source: e.Source, Networks: networks, Logger: access.With("region", e.Region), LogRate: c.AccessLogRate,
+			Region: e.Region, Engine: out.engine, Source: e.Source, Networks: clusters.Networks, Logger: access.With("region", e.Region), LogRate: c.AccessLogRate,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"region": e.Region}, reg),
 			Limits: egress.Limits{
 				HeadTimeout: c.Limits.HelloTimeout, HelloTimeout: c.Limits.HelloTimeout, DialTimeout: c.Limits.DialTimeout,
@@ -118,6 +123,9 @@ func (x *exits) Apply(r postern.Routes) error {
 			errs = append(errs, fmt.Errorf("in %s: %w", region, err))
 		}
 	}
+	if len(errs) == 0 {
+		x.lookout.apply(r.Checks)
+	}
 	return errors.Join(errs...)
 }
 
@@ -126,6 +134,7 @@ func (x *exits) Withdraw() {
 	for _, e := range x.regions {
 		e.Withdraw()
 	}
+	x.lookout.apply(nil)
 }
 
 // Drain returns who asked for what since it was called last.

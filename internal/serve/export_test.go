@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/certcheck"
 	"github.com/postern-net/postern/internal/scim"
 )
 
@@ -25,6 +26,6 @@ func (d SCIMDoors) Apply(r postern.Routes) error { return d.d.Apply(r) }
 func OpenCertificates(c Config) (ofSCIM, ofEgress error) {
 	log := slog.New(slog.DiscardHandler)
 	_, ofSCIM = (&scimDoors{}).certificates(c, log)
-	_, ofEgress = newExits(c, nil, log, log, prometheus.NewRegistry())
+	_, ofEgress = newExits(c, certcheck.Config{}, log, log, prometheus.NewRegistry())
 	return ofSCIM, ofEgress
 }

@@ -41,8 +41,12 @@ func (s *Server) makeNode(own link) error {
 	}
 	s.closers = append(s.closers, func() error { c.Close(); return nil })
 	s.link = c
+	var out []string
+	if s.exits != nil {
+		out = s.exits.ids()
+	}
 	s.node = nodelink.New(nodelink.Config{
-		ID: s.config.Node.ID, Regions: s.gates.ids(), Version: s.options.Version, Link: c, Doors: s.gates,
+		ID: s.config.Node.ID, Regions: s.gates.ids(), Egress: out, Version: s.options.Version, Link: c, Doors: s.gates,
 		CacheFile: filepath.Join(s.config.StateDir, "routes.json"), Logger: s.options.Logger,
 	})
 	return s.measureNode()
@@ -78,6 +82,9 @@ func (s *Server) runNode(ctx context.Context) {
 		var probing sync.WaitGroup
 		if s.doors != nil {
 			probing.Go(func() { s.probeBackends(ctx, s.link) })
+		}
+		if s.exits != nil {
+			probing.Go(func() { s.exits.lookout.run(ctx, s.link) })
 		}
 		s.node.Run(ctx)
 		probing.Wait()

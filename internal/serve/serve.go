@@ -58,6 +58,7 @@ type Server struct {
 	loop  *control.Loop
 
 	doors    *doors // role ingress
+	exits    *exits // role egress
 	gates    gates  // of all roles of a node
 	node     *nodelink.Client
 	link     *client.Client // the node's, to the control plane
@@ -258,11 +259,11 @@ func (s *Server) makeGates() error {
 		s.doors, s.gates = d, append(s.gates, d)
 	}
 	if s.config.has(RoleEgress) {
-		x, err := newExits(s.config, s.options.Clusters.Networks, access, s.options.Logger, s.registry)
+		x, err := newExits(s.config, s.options.Clusters, access, s.options.Logger, s.registry)
 		if err != nil {
 			return err
 		}
-		s.gates = append(s.gates, x)
+		s.exits, s.gates = x, append(s.gates, x)
 	}
 	return nil
 }

@@ -11,18 +11,18 @@ import (
 	"github.com/postern-net/postern"
 )
 
-const nodeColumns = `id, regions, version, boot_id, report_seq, applied_revision, registered_at, last_seen,
+const nodeColumns = `id, regions, egress, version, boot_id, report_seq, applied_revision, registered_at, last_seen,
 	fenced, fenced_by, fenced_at, resource_version`
 
 func scanNode(r row) (n postern.Node, err error) {
-	var regions string
+	var regions, egress string
 	var registered, seen, fenced int64
-	if err := r.Scan(&n.ID, &regions, &n.Version, &n.BootID, &n.ReportSeq, &n.AppliedRevision, &registered, &seen,
+	if err := r.Scan(&n.ID, &regions, &egress, &n.Version, &n.BootID, &n.ReportSeq, &n.AppliedRevision, &registered, &seen,
 		&n.Fenced, &n.FencedBy, &fenced, &n.ResourceVersion); err != nil {
 		return n, err
 	}
 	n.RegisteredAt, n.LastSeen, n.FencedAt = timeOf(registered), timeOf(seen), timeOf(fenced)
-	if err := json.Unmarshal([]byte(regions), &n.Regions); err != nil {
+	if err := errors.Join(json.Unmarshal([]byte(regions), &n.Regions), json.Unmarshal([]byte(egress), &n.Egress)); err != nil {
 		return n, fmt.Errorf("node %s: %w", n.ID, err)
 	}
 	return n, nil
@@ -44,8 +44,10 @@ func (t *Tx) ListNodes(p Page) ([]postern.Node, error) {
 // conflict that [postern.Node.Fences] makes.
 func (t *Tx) UpsertNode(n postern.Node) (stored postern.Node, news bool, err error) {
 	n.Regions = slices.Sorted(slices.Values(n.Regions))
-	regions, err := toJSON(n.Regions)
-	if err != nil {
+	slices.Sort(n.Egress) // nil stays nil: it did not say
+	regions, e1 := toJSON(n.Regions)
+	egress, e2 := toJSON(n.Egress)
+	if err := errors.Join(e1, e2); err != nil {
 		return n, false, err
 	}
 	before, err := t.FindNode(n.ID)
@@ -54,8 +56,8 @@ func (t *Tx) UpsertNode(n postern.Node) (stored postern.Node, news bool, err err
 		n.ReportSeq, n.RegisteredAt, n.ResourceVersion = 0, n.LastSeen, 1
 		n.Fenced, n.FencedBy, n.FencedAt = false, "", time.Time{}
 		t.wake = true
-		_, err = t.exec(`INSERT INTO nodes (`+nodeColumns+`) VALUES (?, ?, ?, ?, 0, ?, ?, ?, FALSE, '', 0, 1)`,
-			n.ID, regions, n.Version, n.BootID, n.AppliedRevision, micros(n.RegisteredAt), micros(n.LastSeen))
+		_, err = t.exec(`INSERT INTO nodes (`+nodeColumns+`) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, FALSE, '', 0, 1)`,
+			n.ID, regions, egress, n.Version, n.BootID, n.AppliedRevision, micros(n.RegisteredAt), micros(n.LastSeen))
 		return n, true, err
 	case err != nil:
 		return n, false, err
@@ -63,16 +65,17 @@ func (t *Tx) UpsertNode(n postern.Node) (stored postern.Node, news bool, err err
 		return before, false, before.Fences()
 	}
 	after := before
-	after.Regions, after.Version, after.AppliedRevision, after.LastSeen = n.Regions, n.Version, n.AppliedRevision, n.LastSeen
+	after.Regions, after.Egress, after.Version, after.AppliedRevision, after.LastSeen = n.Regions, n.Egress, n.Version, n.AppliedRevision, n.LastSeen
 	if after.BootID != n.BootID {
 		after.BootID, after.ReportSeq = n.BootID, 0
 	}
-	if news = after.BootID != before.BootID || after.Version != before.Version || !slices.Equal(after.Regions, before.Regions); news {
+	if news = after.BootID != before.BootID || after.Version != before.Version || !slices.Equal(after.Regions, before.Regions) ||
+		!slices.Equal(after.Egress, before.Egress); news {
 		after.ResourceVersion++
 	}
 	t.wake = t.wake || after.AppliedRevision != before.AppliedRevision
-	_, err = t.exec(`UPDATE nodes SET regions = ?, version = ?, boot_id = ?, report_seq = ?, applied_revision = ?, last_seen = ?, resource_version = ? WHERE id = ?`,
-		regions, after.Version, after.BootID, after.ReportSeq, after.AppliedRevision, micros(after.LastSeen), after.ResourceVersion, n.ID)
+	_, err = t.exec(`UPDATE nodes SET regions = ?, egress = ?, version = ?, boot_id = ?, report_seq = ?, applied_revision = ?, last_seen = ?, resource_version = ? WHERE id = ?`,
+		regions, egress, after.Version, after.BootID, after.ReportSeq, after.AppliedRevision, micros(after.LastSeen), after.ResourceVersion, n.ID)
 	return after, news, err
 }
 

@@ -165,7 +165,7 @@ func controlPlaneRooms() []Room {
 			{own("internal/isolation"), "role ingress: whether its backends keep tenants apart"},
 			{own("internal/dnspublish"), "what a cutover waits for"},
 			{own("internal/hostproof"), "role control: who holds the hostname of a data connection"},
-			{own("internal/certcheck"), "role control: whether its cluster is reached, with a good certificate"},
+			{own("internal/certcheck"), "role egress: whether a cluster is reached, with a good certificate"},
 			{"github.com/spf13/cobra", "its command"},
 			{"golang.org/x/sys", "the lock on the state folder"},
 		}},

@@ -1,0 +1,102 @@
+package control_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/control"
+	"github.com/postern-net/postern/internal/store"
+)
+
+// The control plane is outside of the egress' security group: without a node of
+// the region nothing is found good, and the condition says who is missing.
+func TestWithoutAnEgressNothingIsVerified(t *testing.T) {
+	w := newOutboundWorld(t)
+	w.blind = true
+	l := control.New(w.config())
+	w.accept("example-corp", w.pending(l))
+	w.again(l)
+	w.wants("dc_a", postern.DataConnectionVerifying, postern.Verified, postern.ReasonNotVerified)
+	r := w.routes()
+	if c := r.Connections[cluster]; c.Ready || len(c.Addresses) > 0 {
+		t.Errorf("published %+v", c)
+	}
+	if c := r.Checks["dc_a"]; len(c.Addresses) != 2 || c.Hostname != cluster || c.Every >= time.Minute {
+		t.Errorf("the egress is to look at %+v", c)
+	}
+	w.blind = false
+	w.fence(egressNode)
+	w.again(l)
+	if m := w.condition(postern.Verified).Message; !strings.Contains(m, "no egress node serves "+virginia) {
+		t.Errorf("it says %s", m)
+	}
+}
+
+func (w *outboundWorld) fence(node string) {
+	w.t.Helper()
+	w.update(func(tx *store.Tx) error {
+		n, err := tx.FindNode(node)
+		if err != nil {
+			return err
+		}
+		_, err = tx.FenceNode(n, "test", w.clock())
+		return err
+	})
+}
+
+// What nobody looked at for three resync periods is not known to be good. A
+// control plane that was away for as long gives the nodes the time to say so.
+func TestAVerdictEnds(t *testing.T) {
+	w := newOutboundWorld(t)
+	l := control.New(w.config())
+	w.readyConnection(l)
+	w.blind = true
+	w.advance(2 * time.Minute)
+	w.restOutbound(l)
+	w.wants("dc_a", postern.DataConnectionReady, postern.Verified, postern.ReasonVerified)
+	w.advance(2 * time.Minute)
+
+	another := control.New(w.config())
+	w.restOutbound(another)
+	w.wants("dc_a", postern.DataConnectionReady, postern.Verified, postern.ReasonVerified)
+	w.restOutbound(l)
+	w.wants("dc_a", postern.DataConnectionDegraded, postern.Verified, postern.ReasonNotVerified)
+	if r := w.routes().Connections[cluster]; r.Ready || r.Reason != postern.ReasonNotVerified {
+		t.Errorf("published %+v", r)
+	}
+	w.blind = false
+	w.restOutbound(another)
+	w.again(another)
+	w.wants("dc_a", postern.DataConnectionReady, postern.Verified, postern.ReasonVerified)
+	w.blind = true
+	w.advance(4 * time.Minute)
+	w.restOutbound(another)
+	w.wants("dc_a", postern.DataConnectionDegraded, postern.Verified, postern.ReasonNotVerified)
+}
+
+// A second node that does not get through holds the connection: a tenant's
+// workloads may use that one.
+func TestEveryEgressNodeMustFindItGood(t *testing.T) {
+	w := newOutboundWorld(t)
+	l := control.New(w.config())
+	w.readyConnection(l)
+	w.register("egress-b")
+	c := w.routes().Checks["dc_a"]
+	say := func(fs ...postern.Finding) {
+		look := postern.ConnectionLook{Connection: "dc_a", Node: "egress-b", Of: c.Sum(), Asked: c.Asked, At: w.clock(), Findings: fs}
+		w.update(func(tx *store.Tx) error { return tx.SaveLook(look) })
+		w.restOutbound(l)
+	}
+	w.restOutbound(l)
+	w.wants("dc_a", postern.DataConnectionReady, postern.Verified, postern.ReasonVerified)
+	say(postern.Finding{Reason: postern.ReasonUnreachable, Message: "not reached"})
+	w.wants("dc_a", postern.DataConnectionDegraded, postern.Verified, postern.ReasonUnreachable)
+	say()
+	w.wants("dc_a", postern.DataConnectionReady, postern.Verified, postern.ReasonVerified)
+	say(postern.Finding{Reason: postern.ReasonUnreachable, Message: "not reached"})
+	w.fence("egress-b")
+	w.restOutbound(l)
+	w.wants("dc_a", postern.DataConnectionReady, postern.Verified, postern.ReasonVerified)
+}
