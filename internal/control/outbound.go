@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -50,11 +52,13 @@ type outboundMemory struct {
 	asked   map[string]time.Time // by connection: when DNS was asked for its hostname's proof
 	served  map[string]time.Time // by connection: VerifyAsked, when it was looked at
 	refused map[string]string    // by connection: why AWS last refused
-	done    map[string]bool      // actions that were recorded, and are still planned
+	// withdrawn is the revision that a connection being removed is not in.
+	withdrawn map[string]int64
+	done      map[string]bool // actions that were recorded, and are still planned
 }
 
 func newOutboundMemory() outboundMemory {
-	return outboundMemory{looked: map[string]time.Time{}, asked: map[string]time.Time{}, served: map[string]time.Time{}, refused: map[string]string{}, done: map[string]bool{}}
+	return outboundMemory{withdrawn: map[string]int64{}, looked: map[string]time.Time{}, asked: map[string]time.Time{}, served: map[string]time.Time{}, refused: map[string]string{}, done: map[string]bool{}}
 }
 
 // The limits of one look.
@@ -80,6 +84,7 @@ func (l *Loop) OutboundRound(ctx context.Context) (settled bool, err error) {
 	if len(d.connections)+len(d.removed) == 0 {
 		return true, nil
 	}
+	l.forgetGone(d)
 	clouds := l.observeOutbound(ctx, d.regions())
 	views, looked := l.lookAtAll(ctx, d, clouds)
 	settled = true
@@ -116,19 +121,25 @@ type outboundDesired struct {
 	accounts      []postern.Account
 	organizations []postern.Organization
 	nodes         []postern.Node
-	looks         []postern.ConnectionLook
+	looks         map[string][]postern.ConnectionLook // by connection
+	routes        postern.Routes                      // that were published last
 }
 
 func (l *Loop) outboundDesired(ctx context.Context) (d outboundDesired, err error) {
 	err = l.Store.View(ctx, func(tx *store.Tx) error {
-		var e1, e2, e3, e4, e5, e6 error
+		var e1, e2, e3, e4, e5, e6, e7 error
 		d.connections, e1 = tx.ListConnections(store.ConnectionFilter{}, store.Page{})
 		d.removed, e2 = tx.ListRemovedConnections()
 		d.accounts, e3 = tx.ListAccounts("", store.Page{})
 		d.organizations, e4 = tx.ListOrganizations("", store.Page{})
 		d.nodes, e5 = tx.ListNodes(store.Page{})
-		d.looks, e6 = tx.ListLooks()
-		return errors.Join(e1, e2, e3, e4, e5, e6)
+		looks, e6 := tx.ListLooks()
+		d.looks = map[string][]postern.ConnectionLook{}
+		for _, l := range looks {
+			d.looks[l.Connection] = append(d.looks[l.Connection], l)
+		}
+		d.routes, e7 = tx.FindRoutes()
+		return errors.Join(e1, e2, e3, e4, e5, e6, e7)
 	})
 	return d, err
 }
@@ -244,6 +255,19 @@ func (l *Loop) lookAgain(id string) {
 	delete(l.outbound.served, id)
 }
 
+// forgetGone drops what was known of connections that are gone.
+func (l *Loop) forgetGone(d outboundDesired) {
+	gone := func(id string) bool {
+		return !slices.ContainsFunc(d.connections, func(c postern.DataConnection) bool { return c.ID == id })
+	}
+	l.outbound.mu.Lock()
+	defer l.outbound.mu.Unlock()
+	for _, m := range []map[string]time.Time{l.outbound.looked, l.outbound.asked, l.outbound.served} {
+		maps.DeleteFunc(m, func(id string, _ time.Time) bool { return gone(id) })
+	}
+	maps.DeleteFunc(l.outbound.withdrawn, func(id string, _ int64) bool { return gone(id) })
+}
+
 // connectionView is what is known of a connection without a look at anything.
 func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.ConnectionView {
 	v := plan.ConnectionView{Principal: l.Platform.Outbound.Principal, Rules: l.Rules, Now: l.Now()}
@@ -255,11 +279,14 @@ func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.
 			continue
 		}
 		v.Check.Nodes++
-		for _, look := range d.looks {
-			if look.Connection == c.ID && look.Node == n.ID {
+		for _, look := range d.looks[c.ID] {
+			if look.Node == n.ID {
 				v.Check.Looks = append(v.Check.Looks, look)
 			}
 		}
+	}
+	if c.Removing {
+		v.Removal = l.removal(d, c)
 	}
 	for _, a := range d.accounts {
 		if a.Organization == c.Organization && a.State == postern.AccountActive {
@@ -282,6 +309,26 @@ func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.
 	}
 	v.Check.Since = l.outbound.since
 	return v
+}
+
+// removal tells how far the route of a connection that is being removed has been
+// taken back. The revision that counts is the first that this process sees
+// without it: a node that obeys it, or a later one, never again obeys an earlier.
+func (l *Loop) removal(d outboundDesired, c postern.DataConnection) plan.RemovalView {
+	_, checked := d.routes.Checks[c.ID]
+	if checked || d.routes.Connections[c.Hostname].ID == c.ID {
+		return plan.RemovalView{}
+	}
+	l.outbound.mu.Lock()
+	revision, ok := l.outbound.withdrawn[c.ID]
+	if !ok {
+		revision = d.routes.Revision
+		l.outbound.withdrawn[c.ID] = revision
+	}
+	l.outbound.mu.Unlock()
+	exits := slices.DeleteFunc(slices.Clone(d.nodes), func(n postern.Node) bool { return !n.Exits(c.Region) })
+	// What a node obeys it keeps: one that is silent since counts.
+	return plan.RemovalView{Withdrawn: true, Waiting: plan.Waiting(exits, revision, math.MaxInt64, l.Now())}
 }
 
 // due tells whether it is time to look at a connection's service: when somebody

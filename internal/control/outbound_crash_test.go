@@ -149,6 +149,7 @@ func TestAnOutboundCrashAnywhereConverges(t *testing.T) {
 							if settled || ctx.Err() != nil {
 								break
 							}
+							w.look()
 							w.advance(time.Second)
 						}
 						w.restOutbound(control.New(w.config()))

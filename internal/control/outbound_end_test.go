@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,7 @@ func TestADataConnectionGoesInOrder(t *testing.T) {
 		if settled {
 			break
 		}
+		w.look()
 		w.advance(time.Second)
 	}
 	if diff := cmp.Diff([]string{"route", "endpoint", "group", "row"}, order); diff != "" {
@@ -257,4 +259,65 @@ func TestTheOutboundLaneRuns(t *testing.T) {
 		w.advance(time.Second)
 		return w.connection("dc_a").State == postern.DataConnectionPendingAcceptance
 	})
+}
+
+// AWS gives the addresses of a deleted endpoint to the next one, which may be
+// another tenant's: so an endpoint stays until no egress node leads there.
+func TestAnEndpointStaysWhileANodeLeadsThere(t *testing.T) {
+	for name, mend := range map[string]func(w *outboundWorld, l *control.Loop){
+		"it hears of it": func(w *outboundWorld, _ *control.Loop) { w.blind = false },
+		"it is fenced":   func(w *outboundWorld, _ *control.Loop) { w.fence(egressNode) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newOutboundWorld(t)
+			l := control.New(w.config())
+			w.readyConnection(l)
+			w.blind = true
+			w.remove()
+			for range 10 {
+				if settled, err := l.OutboundRound(t.Context()); err != nil || settled {
+					t.Fatal(settled, err)
+				}
+				w.advance(time.Minute)
+			}
+			if _, routed := w.routes().Connections[cluster]; routed || w.routes().Checks["dc_a"].Hostname != "" {
+				t.Errorf("published %+v", w.routes())
+			}
+			w.has(1, 1)
+			if m := w.condition(postern.Connected).Message; !strings.Contains(m, egressNode) || !strings.Contains(m, "postern node fence") {
+				t.Errorf("it says %s", m)
+			}
+			l = control.New(w.config()) // another process waits as well
+			if _, err := l.OutboundRound(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.has(1, 1)
+			// Globex gets no address that the node leads to meanwhile.
+			old := w.connection("dc_a").Addresses
+			w.authorize("globex")
+			w.publishProof("globex", "trino.example.net")
+			w.request("dc_g", "globex", func(c *postern.DataConnection) { c.Hostname = "trino.example.net" })
+			for range 20 {
+				if _, err := l.OutboundRound(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				w.advance(time.Second)
+			}
+			w.accept("globex", w.connection("dc_g").EndpointID)
+			w.advance(time.Minute)
+			if _, err := l.OutboundRound(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.connection("dc_g").Addresses; len(got) == 0 || slices.ContainsFunc(got, func(a netip.Addr) bool { return slices.Contains(old, a) }) {
+				t.Errorf("Globex has %v, and the node leads Example to %v", got, old)
+			}
+			mend(w, l)
+			w.restOutbound(l)
+			w.again(l)
+			w.has(1, 1) // Globex's
+			if c := w.connection("dc_a"); c.ID != "" {
+				t.Errorf("the row stays: %+v", c)
+			}
+		})
+	}
 }

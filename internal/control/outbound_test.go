@@ -369,6 +369,13 @@ func TestThePlanShowsBothDirections(t *testing.T) {
 		t.Errorf("at rest, and %v", got)
 	}
 	w.remove()
+	if got := preview(); len(got) > 0 {
+		t.Errorf("before its route is taken back: %v", got)
+	}
+	if err := l.PublishStored(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.look()
 	if diff := cmp.Diff([]string{"delete-endpoint"}, preview()); diff != "" {
 		t.Error(diff)
 	}

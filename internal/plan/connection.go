@@ -18,6 +18,7 @@ type ConnectionView struct {
 	Service   ServiceView
 	Cloud     *ConnectionCloud // nil: AWS did not answer
 	Check     CheckView
+	Removal   RemovalView
 	Failed    string // why AWS last refused to make something of it
 	Rules     Rules
 	Now       time.Time
@@ -44,6 +45,15 @@ type ServiceView struct {
 type ConnectionCloud struct {
 	Groups    []postern.OutboundGroup
 	Endpoints []postern.OutboundEndpoint
+}
+
+// RemovalView is how far the route of a connection that is being removed has been
+// taken back. Its endpoint is deleted when no egress node may lead workloads to
+// its addresses any more: AWS gives them to the next endpoint, which may be
+// another tenant's.
+type RemovalView struct {
+	Withdrawn bool     // the table that was published last leads nowhere near it
+	Waiting   []string // egress nodes that do not provably obey such a table, and are not fenced
 }
 
 // ConnectionActionKind names what a [ConnectionAction] does.

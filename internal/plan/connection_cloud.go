@@ -222,13 +222,20 @@ func lacking(a, b []postern.GroupRule) []postern.GroupRule {
 }
 
 // removeConnection takes a connection off AWS in order: the route went with the
-// row's mark, then the endpoint, then its group, which AWS keeps until the
+// row's mark, and the egress nodes obey that; then the endpoint, then its group, which AWS keeps until the
 // endpoint's interfaces are gone, and last the row.
 func removeConnection(c postern.DataConnection, v ConnectionView) ConnectionStep {
 	s := ConnectionStep{After: c, Unsettled: true}
 	s.After.State = postern.DataConnectionRemoving
 	message := "the data connection was deleted; its endpoint is being deleted"
-	if v.Failed != "" {
+	held := len(c.Addresses) > 0 && (!v.Removal.Withdrawn || len(v.Removal.Waiting) > 0)
+	switch {
+	case held && len(v.Removal.Waiting) > 0:
+		message = "the data connection was deleted; before its endpoint is, egress node " + few(v.Removal.Waiting) +
+			" has to obey that: if it is gone for good, make sure that no workload reaches it, and say so (vendor: postern node fence NODE)"
+	case held:
+		message = "the data connection was deleted; its route is being taken back"
+	case v.Failed != "":
 		message = "its endpoint could not be deleted: " + v.Failed + "; Postern tries again"
 	}
 	v.set(&s.After, postern.Condition{Type: postern.Connected, Status: postern.False, Reason: postern.ReasonRemoving, Message: message})
@@ -238,6 +245,10 @@ func removeConnection(c postern.DataConnection, v ConnectionView) ConnectionStep
 		return s
 	}
 	if v.Cloud == nil {
+		return s
+	}
+	if held && slices.ContainsFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool { return !going(e.State) }) {
+		s.After.MissingSince = time.Time{}
 		return s
 	}
 	var left bool

@@ -25,6 +25,7 @@ type connectionModel struct {
 	made     int            // endpoints that ever were
 
 	authorized, dns, good, silent bool
+	behind                        bool // an egress node has not heard of the removal
 }
 
 func (m *connectionModel) view() plan.ConnectionView {
@@ -33,6 +34,7 @@ func (m *connectionModel) view() plan.ConnectionView {
 		Network:  &postern.OutboundNetwork{VPC: "vpc-1", EgressGroup: egressGroup, Subnets: []postern.OutboundSubnet{{ID: "subnet-1", Zone: outboundZones[0]}}},
 		Hostname: plan.HostnameView{Challenge: "x", Looked: true, Found: m.dns},
 		Service:  plan.ServiceView{Looked: true},
+		Removal:  plan.RemovalView{Withdrawn: !m.behind},
 		Check:    plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{{Connection: connectionID, Node: "egress-a", Of: lookedAt("10.0.0.1"), At: m.now}}},
 	}
 	if m.authorized {
@@ -136,6 +138,8 @@ func TestConnectionsConverge(t *testing.T) {
 				if m.endpoint != nil && m.endpoint.State == postern.ConnectionPendingAcceptance {
 					m.endpoint.State = postern.ConnectionPending
 				}
+			case 6:
+				m.behind = !m.behind
 			case 5:
 				if rapid.IntRange(0, 3).Draw(t, "remove") == 0 {
 					m.row.Removing = true
@@ -150,7 +154,7 @@ func TestConnectionsConverge(t *testing.T) {
 				t.Fatal("ready without a proof")
 			}
 		}
-		m.authorized, m.dns, m.good, m.silent = true, true, true, false
+		m.authorized, m.dns, m.good, m.silent, m.behind = true, true, true, false, false
 		for range 100 {
 			if m.endpoint != nil && m.endpoint.State == postern.ConnectionPendingAcceptance {
 				m.endpoint.State = postern.ConnectionPending

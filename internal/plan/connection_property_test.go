@@ -87,6 +87,10 @@ func drawConnectionView(t *rapid.T, now time.Time) plan.ConnectionView {
 		Check:   drawLooks(t, now),
 		Failed:  rapid.SampledFrom([]string{"", "the quota"}).Draw(t, "failed"),
 	}
+	v.Removal.Withdrawn = rapid.Bool().Draw(t, "withdrawn")
+	if v.Removal.Withdrawn {
+		v.Removal.Waiting = drawSome(t, []string{"egress-a", "egress-b"}, "waits for")
+	}
 	if rapid.Bool().Draw(t, "DNS silent") {
 		v.Hostname.Silent, v.Hostname.Found = "no resolver", false
 	}
@@ -302,6 +306,9 @@ func checkAction(t *rapid.T, c postern.DataConnection, v plan.ConnectionView, a 
 	case plan.DeleteEndpoint:
 		if !own(act.Target) || !c.Removing && act.Target == a.EndpointID {
 			t.Fatalf("it deletes %s", act.Target)
+		}
+		if c.Removing && len(c.Addresses) > 0 && (!v.Removal.Withdrawn || len(v.Removal.Waiting) > 0) {
+			t.Fatalf("it deletes %s while a node may lead workloads to its addresses", act.Target)
 		}
 	case plan.DeleteGroup:
 		live := slices.ContainsFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool { return e.State != postern.ConnectionDeleted })

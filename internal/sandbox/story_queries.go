@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
 )
 
@@ -357,8 +360,9 @@ func (p person) made(ctx context.Context, region, connection string) (m madeOf, 
 	return m, nil
 }
 
-// connectionDeleted takes both connections away: nothing is left at AWS, and
-// workloads are refused at once.
+// connectionDeleted takes both connections away: workloads are refused at once,
+// and nothing is left at AWS. Before an endpoint goes, and AWS may give its
+// addresses to another tenant's, every egress node has heard of it.
 func (st *story) connectionDeleted(ctx context.Context) error {
 	region := st.places.outbound.region
 	before, err := st.vendor().made(ctx, region, st.out.id)
@@ -368,11 +372,17 @@ func (st *story) connectionDeleted(ctx context.Context) error {
 	if len(before.endpoints) != 1 || len(before.groups) != 1 {
 		return fmt.Errorf("before the deletion the platform has %+v, want one endpoint and one group", before)
 	}
+	st.egress.link.set(false)
+	defer st.egress.link.set(true)
 	for p, id := range map[*person]string{&st.example: st.out.id, &st.globex: st.out.globex} {
 		if err := p.api.DeleteDataConnection(ctx, id); err != nil {
 			return err
 		}
 	}
+	if err := st.heldByNode(ctx, before.endpoints[0]); err != nil {
+		return err
+	}
+	st.egress.link.set(true)
 	if err := st.told(ctx, 403, "unknown_host", ""); err != nil {
 		return err
 	}
@@ -394,8 +404,35 @@ func (st *story) connectionDeleted(ctx context.Context) error {
 			return err
 		}
 	}
-	st.saw("403 at once; %s and its security group are gone", before.endpoints[0])
+	st.saw("its endpoint waited for %s; 403 when that heard of it; %s and its security group are gone", egressNode, before.endpoints[0])
 	return st.nothingMade(ctx)
+}
+
+// heldByNode demands that the deletion of Example's endpoint waits for the egress
+// node, which does not hear of it.
+func (st *story) heldByNode(ctx context.Context, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := until(ctx, func() error {
+		c, err := st.example.api.DataConnection(ctx, st.out.id)
+		if err != nil {
+			return err
+		}
+		for _, cond := range c.Status.Conditions {
+			if cond.Type == string(postern.Connected) && cond.Reason == string(postern.ReasonRemoving) && strings.Contains(cond.Message, egressNode) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no condition says that it waits for %s: %+v", egressNode, c.Status.Conditions)
+	})
+	if err != nil {
+		return err
+	}
+	left, err := st.vendor().made(ctx, st.places.outbound.region, st.out.id)
+	if err == nil && !slices.Contains(left.endpoints, endpoint) {
+		err = fmt.Errorf("%s is gone while %s may lead workloads to its addresses; AWS has %+v", endpoint, egressNode, left)
+	}
+	return err
 }
 
 // alerted sends a ClientHello for a server name on a connection and demands
