@@ -25,8 +25,19 @@ func (s *Server) dataConnectionRoutes() {
 }
 
 // maxDataConnections bounds what one organization may ask for: each is looked at
-// again and again, and AWS's quota is 50 endpoints in a VPC.
-const maxDataConnections = 50
+// again and again, and all organizations share the quota of a region's network,
+// which AWS sets to 50 endpoints.
+const maxDataConnections = 10
+
+// room refuses one more data connection of an organization that has these.
+func room(own []postern.DataConnection) *postern.Error {
+	if len(own) < maxDataConnections {
+		return nil
+	}
+	return &postern.Error{
+		Code: postern.CodeConflict, Message: fmt.Sprintf("the organization has %d data connections, which is the limit", len(own)), Fix: "delete those that nobody uses",
+	}
+}
 
 func (s *Server) wireDataConnection(c postern.DataConnection, o postern.Organization) client.DataConnection {
 	out := client.DataConnection{
@@ -148,18 +159,14 @@ func (s *Server) requestedConnection(ctx context.Context, id postern.Identity, s
 			es.Add(postern.HostnameTaken(c.Hostname, other.ID))
 		}
 	}
-	if len(own) >= maxDataConnections {
-		es.Add(&postern.Error{
-			Code: postern.CodeConflict, Message: fmt.Sprintf("the organization has %d data connections, which is the limit", len(own)), Fix: "delete those that nobody uses",
-		})
-	}
+	es.Add(room(own))
 	c.CreatedBy, c.CreatedAt = id.Name, s.Now()
 	return c, o, es.Err()
 }
 
 // storeConnection writes what was asked for, with the conditions that hold
-// before anything was looked at. The tenant is looked for again: it may have been
-// deleted since.
+// before anything was looked at. The tenant is looked for again, and whether there
+// is room: other requests may have been first.
 func (s *Server) storeConnection(tx *store.Tx, id postern.Identity, c postern.DataConnection, o postern.Organization) (client.DataConnectionResult, error) {
 	var out client.DataConnectionResult
 	t, err := s.seenTenant(tx, id, c.Tenant)
@@ -168,6 +175,13 @@ func (s *Server) storeConnection(tx *store.Tx, id postern.Identity, c postern.Da
 	}
 	if t.Organization != c.Organization {
 		return out, postern.NotFound("tenant", c.Tenant)
+	}
+	own, err := tx.ListConnections(store.ConnectionFilter{Organization: c.Organization}, store.Page{})
+	if err != nil {
+		return out, err
+	}
+	if full := room(own); full != nil {
+		return out, full
 	}
 	c.ID = "dc_" + strings.ToLower(rand.Text()[:16])
 	c = plan.Connection(c, plan.ConnectionView{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -361,7 +362,7 @@ func TestOutboundRegionsNameThePrincipal(t *testing.T) {
 func TestTheNumberOfDataConnectionsIsBounded(t *testing.T) {
 	w := newWorld(t)
 	w.update(func(tx *store.Tx) error {
-		for i := range 50 {
+		for i := range 10 {
 			c := postern.DataConnection{ID: fmt.Sprintf("dc_%d", i), Organization: "example-corp", Tenant: "example", Hostname: fmt.Sprintf("h%d.example.com", i)}
 			if _, err := tx.CreateConnection(c); err != nil {
 				return err
@@ -371,6 +372,27 @@ func TestTheNumberOfDataConnectionsIsBounded(t *testing.T) {
 	})
 	w.refused(http.StatusConflict, "conflict", "example", "POST", "/v1/data-connections", w.cluster("example-corp", "example"))
 	w.requestCluster("globex", "globex", "globex")
+}
+
+// Requests that come together do not slip past the bound.
+func TestTheBoundHoldsForRequestsThatComeTogether(t *testing.T) {
+	w := newWorld(t)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	for i := range 16 {
+		request := w.cluster("example-corp", "example", func(s *client.DataConnectionSpec) { s.Hostname = fmt.Sprintf("h%d.example.com", i) })
+		all.Go(func() {
+			got := w.send("example", "POST", "/v1/data-connections", request).status
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[got]++
+		})
+	}
+	all.Wait()
+	if statuses[http.StatusCreated] > 10 || statuses[http.StatusCreated]+statuses[http.StatusConflict]+statuses[http.StatusTooManyRequests] != 16 {
+		t.Errorf("answered %v", statuses)
+	}
 }
 
 func TestWorkloadTokens(t *testing.T) {
