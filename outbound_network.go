@@ -11,8 +11,8 @@ type OutboundNetwork struct {
 	Region  string           `yaml:"region"`
 	VPC     string           `yaml:"vpc_id"`
 	Subnets []OutboundSubnet `yaml:"subnets"` // one for each zone
-	// EgressGroup is the security group of the egress nodes and of the control
-	// plane: the only one that the endpoints admit.
+	// EgressGroup is the security group of the egress nodes: the only one that
+	// the endpoints admit.
 	EgressGroup string `yaml:"egress_security_group_id"`
 }
 
