@@ -51,14 +51,22 @@ type outboundMemory struct {
 	looked  map[string]time.Time // by connection: when its service was looked at
 	asked   map[string]time.Time // by connection: when DNS was asked for its hostname's proof
 	served  map[string]time.Time // by connection: VerifyAsked, when it was looked at
-	refused map[string]string    // by connection: why AWS last refused
+	refused map[string]refusal   // by connection: why AWS last refused
 	// withdrawn is the revision that a connection being removed is not in.
 	withdrawn map[string]int64
 	done      map[string]bool // actions that were recorded, and are still planned
 }
 
+// refusal is what AWS refused last of a connection, and when it is asked again.
+type refusal struct {
+	kind    plan.ConnectionActionKind
+	message string
+	pause   time.Duration
+	until   time.Time
+}
+
 func newOutboundMemory() outboundMemory {
-	return outboundMemory{withdrawn: map[string]int64{}, looked: map[string]time.Time{}, asked: map[string]time.Time{}, served: map[string]time.Time{}, refused: map[string]string{}, done: map[string]bool{}}
+	return outboundMemory{withdrawn: map[string]int64{}, looked: map[string]time.Time{}, asked: map[string]time.Time{}, served: map[string]time.Time{}, refused: map[string]refusal{}, done: map[string]bool{}}
 }
 
 // The limits of one look.
@@ -91,7 +99,7 @@ func (l *Loop) OutboundRound(ctx context.Context) (settled bool, err error) {
 	var actions []plan.ConnectionAction
 	for i, c := range d.connections {
 		step := plan.Connection(c, views[i])
-		settled = settled && !step.Unsettled
+		settled = settled && (!step.Unsettled || l.gaveUp(c.ID))
 		stored, err := l.recordConnection(ctx, c, step, looked[i])
 		if err != nil {
 			return false, err
@@ -303,7 +311,7 @@ func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.
 	})
 	l.outbound.mu.Lock()
 	defer l.outbound.mu.Unlock()
-	v.Failed = l.outbound.refused[c.ID]
+	v.Failed = l.outbound.refused[c.ID].message
 	if l.outbound.since.IsZero() {
 		l.outbound.since = v.Now
 	}
@@ -339,9 +347,27 @@ func (l *Loop) due(c postern.DataConnection) bool {
 	last, ok := l.outbound.looked[c.ID]
 	l.outbound.mu.Unlock()
 	if c.State == postern.DataConnectionProvisioning || c.State == postern.DataConnectionPendingAcceptance {
-		return true // what is made depends on it
+		return l.toldTo(c) || !l.rests(c.ID) // what is made depends on it
 	}
 	return !ok || l.toldTo(c) || l.Now().Sub(last) >= l.Resync
+}
+
+// rests tells whether AWS refused to make something of a connection a short
+// while ago.
+func (l *Loop) rests(id string) bool {
+	l.outbound.mu.Lock()
+	defer l.outbound.mu.Unlock()
+	r := l.outbound.refused[id]
+	return makes(r.kind) && l.Now().Before(r.until)
+}
+
+// gaveUp tells whether AWS has refused so often that only the next resync period
+// brings another attempt.
+func (l *Loop) gaveUp(id string) bool {
+	l.outbound.mu.Lock()
+	defer l.outbound.mu.Unlock()
+	r := l.outbound.refused[id]
+	return makes(r.kind) && r.pause >= l.Resync && l.Now().Before(r.until)
 }
 
 // toldTo tells whether somebody asked to look, and nobody has since.
@@ -439,6 +465,10 @@ func (l *Loop) recordConnection(ctx context.Context, before postern.DataConnecti
 		}
 		if _, err := tx.UpdateConnection(after); err != nil {
 			return err
+		}
+		if after.Removing && !before.Removing {
+			return tx.AppendEvent(l.event("data-connection.released", "data-connection", after.ID, after.Organization,
+				after.Hostname+": its endpoint was not connected within "+plan.AcceptanceDays+" days, so that the data connection is deleted; request it anew to go on"))
 		}
 		if message := connectionNews(before, after); message != "" {
 			return tx.AppendEvent(l.event("data-connection.state", "data-connection", after.ID, after.Organization, message))

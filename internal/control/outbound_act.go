@@ -28,7 +28,7 @@ func (l *Loop) actOutbound(ctx context.Context, actions []plan.ConnectionAction)
 			defer cancel()
 			for _, takes := range []bool{true, false} {
 				for _, a := range as {
-					if takes == (a.Kind == plan.DeleteEndpoint || a.Kind == plan.DeleteGroup) {
+					if takes == (a.Kind == plan.DeleteEndpoint || a.Kind == plan.DeleteGroup) && !l.pauses(a) {
 						l.actOnConnection(limited, ctx, a)
 					}
 				}
@@ -42,21 +42,26 @@ func (l *Loop) actOutbound(ctx context.Context, actions []plan.ConnectionAction)
 // after it was done.
 func (l *Loop) actOnConnection(limited, whole context.Context, a plan.ConnectionAction) {
 	err := l.do(limited, a)
-	l.outbound.mu.Lock()
-	delete(l.outbound.refused, a.Connection)
-	l.outbound.mu.Unlock()
 	switch {
 	case err == nil:
+		l.taken(a.Connection)
 		if err := l.recordOutbound(whole, a); err != nil {
 			l.Logger.Error("what was done at AWS could not be recorded", "connection", a.Connection, "action", a.Kind, "error", err)
 		}
 	case limited.Err() != nil:
 	case a.Kind == plan.DeleteGroup && postern.CodeOf(err) == postern.CodeConflict:
-		// Its endpoint's interfaces go a while after the endpoint.
+		l.taken(a.Connection) // its endpoint's interfaces go a while after the endpoint
 	default:
 		l.Logger.Error("an action at AWS failed; it is tried again", "connection", a.Connection, "region", a.Region, "action", a.Kind, "error", err)
-		l.refuse(a.Connection, err)
+		l.refuse(a, err)
 	}
+}
+
+// taken forgets that AWS refused something of a connection.
+func (l *Loop) taken(connection string) {
+	l.outbound.mu.Lock()
+	defer l.outbound.mu.Unlock()
+	delete(l.outbound.refused, connection)
 }
 
 func (l *Loop) do(ctx context.Context, a plan.ConnectionAction) error {
@@ -81,8 +86,25 @@ func (l *Loop) do(ctx context.Context, a plan.ConnectionAction) error {
 	return fmt.Errorf("no such action: %s", a.Kind)
 }
 
-// refuse keeps why an action failed, for the connection's condition.
-func (l *Loop) refuse(connection string, err error) {
+// makes tells the actions that need a fresh look at the service: nothing is
+// looked at, and so none of them planned, before the pause is over.
+func makes(k plan.ConnectionActionKind) bool {
+	return k == plan.CreateGroup || k == plan.CreateEndpoint
+}
+
+// pauses tells whether an action was refused a short while ago.
+func (l *Loop) pauses(a plan.ConnectionAction) bool {
+	l.outbound.mu.Lock()
+	defer l.outbound.mu.Unlock()
+	r := l.outbound.refused[a.Connection]
+	return !makes(a.Kind) && r.kind == a.Kind && l.Now().Before(r.until)
+}
+
+// refuse keeps why an action failed, for the connection's condition. It is tried
+// again after a pause that doubles up to a resync period: AWS lets a region's
+// endpoints be made and deleted at 0.3 calls a second, and one connection that it
+// refuses must not use those up for all.
+func (l *Loop) refuse(a plan.ConnectionAction, err error) {
 	message := "the call failed"
 	var e *postern.Error
 	if errors.As(err, &e) {
@@ -90,7 +112,12 @@ func (l *Loop) refuse(connection string, err error) {
 	}
 	l.outbound.mu.Lock()
 	defer l.outbound.mu.Unlock()
-	l.outbound.refused[connection] = message
+	pause := l.Settle
+	if last := l.outbound.refused[a.Connection]; last.kind == a.Kind {
+		pause = 2 * last.pause
+	}
+	pause = min(pause, l.Resync)
+	l.outbound.refused[a.Connection] = refusal{kind: a.Kind, message: message, pause: pause, until: l.Now().Add(pause)}
 }
 
 // key tells an action from others; what AWS's listings do not show yet is
@@ -106,7 +133,8 @@ func (l *Loop) forgetOutbound(planned []plan.ConnectionAction) {
 	l.outbound.mu.Lock()
 	defer l.outbound.mu.Unlock()
 	maps.DeleteFunc(l.outbound.done, func(k string, _ bool) bool { return !keys[k] })
-	maps.DeleteFunc(l.outbound.refused, func(c, _ string) bool { return !connections[c] })
+	now := l.Now()
+	maps.DeleteFunc(l.outbound.refused, func(c string, r refusal) bool { return !connections[c] && now.Sub(r.until) >= l.Resync })
 }
 
 var outboundEvents = map[plan.ConnectionActionKind]struct{ action, done string }{

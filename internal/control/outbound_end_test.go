@@ -321,3 +321,140 @@ func TestAnEndpointStaysWhileANodeLeadsThere(t *testing.T) {
 		})
 	}
 }
+
+// countedOutbound counts the calls that make something.
+type countedOutbound struct {
+	control.Outbound
+	created, asked, deleted int
+}
+
+func (c *countedOutbound) DeleteOutboundEndpoints(ctx context.Context, region string, ids []string) (map[string]error, error) {
+	c.deleted++
+	return c.Outbound.DeleteOutboundEndpoints(ctx, region, ids)
+}
+
+func (c *countedOutbound) CreateOutboundEndpoint(ctx context.Context, e postern.NewOutboundEndpoint) (string, error) {
+	c.created++
+	return c.Outbound.CreateOutboundEndpoint(ctx, e)
+}
+
+func (c *countedOutbound) FindService(ctx context.Context, svc postern.ServiceRef) (*postern.EndpointService, error) {
+	c.asked++
+	return c.Outbound.FindService(ctx, svc)
+}
+
+// What AWS refuses is tried again after ever longer pauses, a resync period at
+// most; a person who asks does not wait, and what it refused stays told.
+func TestWhatAWSRefusesIsTriedEverMoreSeldom(t *testing.T) {
+	w := newOutboundWorld(t)
+	w.authorize("example-corp")
+	w.publishProof("example-corp", cluster)
+	w.request("dc_a", "example-corp")
+	w.fault(localaws.Fault{Kind: localaws.FaultError, Action: "CreateVpcEndpoint", Code: "VpcEndpointLimitExceeded", Status: 400})
+	c := w.config()
+	count := &countedOutbound{Outbound: w.cloud}
+	c.Outbound = count
+	l := control.New(c)
+	round := func() {
+		if _, err := l.OutboundRound(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.advance(time.Second)
+	}
+	for range 120 {
+		refused := count.created > 0
+		round()
+		if refused {
+			w.wants("dc_a", postern.DataConnectionProvisioning, postern.Connected, postern.ReasonCreateFailed)
+		}
+	}
+	// After 1, 2, 4, 8, 16 and 32 s, and then once a minute.
+	if count.created < 6 || count.created > 8 || count.asked > 16 {
+		t.Errorf("in two minutes an endpoint was to be made %d times, and its service was asked for %d times", count.created, count.asked)
+	}
+	before := count.created
+	w.ask("dc_a")
+	round()
+	if count.created != before+1 {
+		t.Error("a person who asks has to wait")
+	}
+	w.aws.Faults().Clear()
+	w.ask("dc_a")
+	w.restOutbound(l)
+	w.wants("dc_a", postern.DataConnectionPendingAcceptance, postern.Connected, postern.ReasonWaitsForAcceptance)
+
+	// A deletion likewise, which waits for nothing that was refused before.
+	w.fault(localaws.Fault{Kind: localaws.FaultError, Action: "DeleteVpcEndpoints", Code: "InternalError", Status: 500})
+	w.remove()
+	for range 120 {
+		round()
+		w.look()
+	}
+	if count.deleted < 6 || count.deleted > 8 {
+		t.Errorf("in two minutes it was to be deleted %d times", count.deleted)
+	}
+	w.aws.Faults().Clear()
+	w.advance(time.Minute)
+	w.restOutbound(l)
+	w.again(l)
+	w.has(0, 0)
+}
+
+// agedOutbound is a cloud whose endpoints are older than they are: requests are
+// signed by the real clock, which the stand-in's must not leave far behind.
+type agedOutbound struct {
+	control.Outbound
+	by time.Duration
+}
+
+func (c *agedOutbound) OutboundEndpoints(ctx context.Context, region, platform string) ([]postern.OutboundEndpoint, error) {
+	es, err := c.Outbound.OutboundEndpoints(ctx, region, platform)
+	for i := range es {
+		es[i].CreatedAt = es[i].CreatedAt.Add(-c.by)
+	}
+	return es, err
+}
+
+func (w *outboundWorld) aging() (*control.Loop, *agedOutbound) {
+	c := w.config()
+	aged := &agedOutbound{Outbound: w.cloud}
+	c.Outbound = aged
+	return control.New(c), aged
+}
+
+// An endpoint that nobody accepts does not take up the network's quota for ever.
+func TestWhatIsNeverAcceptedIsReleased(t *testing.T) {
+	for name, end := range map[string]func(w *outboundWorld, endpoint string){
+		"waits":    func(*outboundWorld, string) {},
+		"rejected": func(w *outboundWorld, endpoint string) { w.reject("example-corp", endpoint) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newOutboundWorld(t)
+			l, aged := w.aging()
+			end(w, w.pending(l))
+			w.again(l)
+			aged.by = 13 * 24 * time.Hour
+			w.again(l)
+			w.has(1, 1)
+			aged.by = 14 * 24 * time.Hour
+			w.restOutbound(l)
+			w.again(l)
+			w.again(l)
+			w.has(0, 0)
+			if c := w.connection("dc_a"); c.ID != "" {
+				t.Errorf("the row stays: %+v", c)
+			}
+			if n := count(w.actions(0), "data-connection.released"); n != 1 {
+				t.Errorf("%d events tell of it", n)
+			}
+		})
+	}
+	// One that was ready once stays, whatever becomes of it.
+	w := newOutboundWorld(t)
+	l, aged := w.aging()
+	w.reject("example-corp", w.readyConnection(l))
+	w.again(l)
+	aged.by = 15 * 24 * time.Hour
+	w.again(l)
+	w.wants("dc_a", postern.DataConnectionFailed, postern.Connected, postern.ReasonRejected)
+}

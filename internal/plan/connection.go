@@ -96,9 +96,11 @@ type ConnectionStep struct {
 
 // Connection decides what a data connection's status is and what to do about
 // it. Nothing is made at AWS before the hostname is proven and the service is
-// seen as one of a proven account, whose owner decides on each endpoint.
+// seen as one of a proven account, whose owner decides on each endpoint. One
+// whose endpoint is not connected in time is removed.
 func Connection(c postern.DataConnection, v ConnectionView) ConnectionStep {
-	if c.Removing {
+	if c.Removing || v.overdue(c) {
+		c.Removing = true
 		return removeConnection(c, v)
 	}
 	s := ConnectionStep{After: c}
@@ -350,7 +352,7 @@ func provenAccounts(accounts []postern.Account, organization string) (ids []stri
 
 // SameConnection compares what a round may change.
 func SameConnection(a, b postern.DataConnection) bool {
-	return a.State == b.State && a.ProvenAt.Equal(b.ProvenAt) && a.ServiceOwner == b.ServiceOwner && a.MadeSince.Equal(b.MadeSince) &&
+	return a.State == b.State && a.Removing == b.Removing && a.ProvenAt.Equal(b.ProvenAt) && a.ServiceOwner == b.ServiceOwner && a.MadeSince.Equal(b.MadeSince) &&
 		a.SecurityGroupID == b.SecurityGroupID && a.EndpointID == b.EndpointID && slices.Equal(a.DNSNames, b.DNSNames) &&
 		slices.Equal(a.Addresses, b.Addresses) && a.MissingSince.Equal(b.MissingSince) && a.ReadyAt.Equal(b.ReadyAt) &&
 		slices.EqualFunc(a.Conditions, b.Conditions, func(x, y postern.Condition) bool {

@@ -177,6 +177,28 @@ func (v ConnectionView) provision(c *postern.DataConnection) (out []ConnectionAc
 	return append(out, action)
 }
 
+// AcceptanceDays is for how many days an endpoint waits to be connected for the
+// first time. Whatever is left of it then is taken off AWS, where it counts
+// towards the quota of the egress' network.
+const AcceptanceDays = "14"
+
+const acceptanceTime = 14 * 24 * time.Hour
+
+// overdue tells whether a connection's endpoint was never connected, and will
+// not be.
+func (v ConnectionView) overdue(c postern.DataConnection) bool {
+	e, ok := v.endpoint(c)
+	if !ok || !c.ReadyAt.IsZero() || e.CreatedAt.IsZero() || v.Now.Sub(e.CreatedAt) < acceptanceTime {
+		return false
+	}
+	switch e.State {
+	case postern.ConnectionPendingAcceptance, postern.ConnectionRejected, postern.ConnectionExpired, postern.ConnectionFailed:
+		return true
+	default:
+		return false
+	}
+}
+
 // confine plans that an endpoint has its connection's security group and no
 // other: any other would admit somebody else.
 func confine(e postern.OutboundEndpoint, group string, action ConnectionAction) []ConnectionAction {

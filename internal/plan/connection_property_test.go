@@ -111,7 +111,8 @@ func drawConnectionView(t *rapid.T, now time.Time) plan.ConnectionView {
 		v.Cloud = &plan.ConnectionCloud{}
 		for i := range rapid.IntRange(0, 2).Draw(t, "endpoints") {
 			v.Cloud.Endpoints = append(v.Cloud.Endpoints, postern.OutboundEndpoint{
-				ID: fmt.Sprintf("vpce-%d", i+1), ConnectionID: connectionID, CreatedAt: now,
+				ID: fmt.Sprintf("vpce-%d", i+1), ConnectionID: connectionID,
+				CreatedAt:   now.Add(-time.Duration(rapid.SampledFrom([]int{0, 0, 0, 13, 14, 30}).Draw(t, "days old")) * 24 * time.Hour),
 				ServiceName: rapid.SampledFrom([]string{clusterService, clusterService, "another"}).Draw(t, "of service"),
 				State: rapid.SampledFrom([]postern.ConnectionState{
 					postern.ConnectionPendingAcceptance, postern.ConnectionPending, postern.ConnectionAvailable, postern.ConnectionDeleting,
@@ -184,6 +185,10 @@ func TestConnectionObeysItsRules(t *testing.T) {
 		c, v := drawConnection(t, now), drawConnectionView(t, now)
 		s := plan.Connection(c, v)
 		a := s.After
+		if a.Removing && !c.Removing {
+			checkReleased(t, c, v)
+			c.Removing = true
+		}
 		if v.Cloud == nil && len(s.Actions) > 0 {
 			t.Fatalf("it acts on what it has not seen: %+v", s.Actions)
 		}
@@ -330,6 +335,18 @@ func checkDeletion(t *rapid.T, c postern.DataConnection, v plan.ConnectionView) 
 	case v.Cloud == nil, len(v.Cloud.Groups) > 0, c.MissingSince.IsZero(), v.Now.Sub(c.MissingSince) < v.Rules.MissingGrace,
 		slices.ContainsFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool { return e.State != postern.ConnectionDeleted }):
 		t.Fatal("the row goes while something may be left at AWS")
+	}
+}
+
+// checkReleased demands that a connection that nobody deleted is given up only
+// when its endpoint is old and was never connected.
+func checkReleased(t *rapid.T, c postern.DataConnection, v plan.ConnectionView) {
+	old := v.Cloud != nil && slices.ContainsFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool {
+		return (c.EndpointID == "" || e.ID == c.EndpointID) && v.Now.Sub(e.CreatedAt) >= 14*24*time.Hour &&
+			e.State != postern.ConnectionAvailable && e.State != postern.ConnectionPending
+	})
+	if !c.ReadyAt.IsZero() || !old {
+		t.Fatalf("given up: %+v of %+v", c, v.Cloud)
 	}
 }
 
