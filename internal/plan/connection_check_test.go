@@ -30,21 +30,21 @@ func TestWhatTheEgressSaysOfACluster(t *testing.T) {
 		reason postern.Reason
 		says   string
 	}{
-		"nobody could":                            {"", plan.CheckView{Since: long}, postern.Unknown, postern.ReasonNotVerified, "no egress node serves us-east-1"},
-		"nobody did yet":                          {"", plan.CheckView{Nodes: 1, Since: long}, postern.Unknown, postern.ReasonNotVerified, "about to be looked at"},
-		"good":                                    {"", plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, 0)}, Since: long}, postern.True, postern.ReasonVerified, "the cluster answers"},
-		"of another address":                      {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(lookedAt("10.0.0.9"), 0)}, Since: long}, postern.Unknown, postern.ReasonNotVerified, "about to"},
-		"of one address more":                     {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(lookedAt("10.0.0.1", "10.0.0.2"), 0)}, Since: long}, postern.Unknown, postern.ReasonNotVerified, "about to"},
-		"one of two is enough":                    {"", plan.CheckView{Nodes: 2, Looks: []postern.ConnectionLook{look(here, 0)}, Since: long}, postern.True, postern.ReasonVerified, ""},
-		"one that is bad is enough":               {postern.True, plan.CheckView{Nodes: 2, Looks: []postern.ConnectionLook{look(here, 0), look(here, 0, bad)}, Since: long}, postern.False, postern.ReasonPrivateCA, "private"},
-		"a warning of one":                        {"", plan.CheckView{Nodes: 2, Looks: []postern.ConnectionLook{look(here, 0), look(here, 0, soon)}, Since: long}, postern.True, postern.ReasonExpiresSoon, "soon"},
-		"worse than a warning":                    {"", plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, 0, soon, bad)}, Since: long}, postern.False, postern.ReasonPrivateCA, ""},
-		"bad, but that was long ago":              {postern.False, plan.CheckView{Nodes: 2, Looks: []postern.ConnectionLook{look(here, 0), look(here, lookLifetime, bad)}, Since: long}, postern.True, postern.ReasonVerified, ""},
-		"still counts":                            {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, lookLifetime-1)}, Since: long}, postern.True, postern.ReasonVerified, ""},
-		"long ago":                                {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, lookLifetime)}, Since: long}, postern.Unknown, postern.ReasonNotVerified, "lately"},
-		"long ago, and nobody could say it since": {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, time.Hour)}, Since: now.Add(1 - lookLifetime)}, postern.True, "Before", "as it was"},
-		"neither good nor bad before":             {postern.Unknown, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, time.Hour)}, Since: now}, postern.Unknown, postern.ReasonNotVerified, "lately"},
-		"another address, and nobody could say":   {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(lookedAt("10.0.0.9"), 0)}, Since: now}, postern.Unknown, postern.ReasonNotVerified, "about to"},
+		"nobody could":                          {"", plan.CheckView{Since: long}, postern.Unknown, postern.ReasonNotVerified, "no egress node serves us-east-1"},
+		"nobody did yet":                        {"", plan.CheckView{Nodes: 1, Since: long}, postern.Unknown, postern.ReasonNotVerified, "about to be looked at"},
+		"good":                                  {"", plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, 0)}, Since: long}, postern.True, postern.ReasonVerified, "the cluster answers"},
+		"of another address":                    {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(lookedAt("10.0.0.9"), 0)}, Since: long}, postern.Unknown, postern.ReasonNotVerified, "about to"},
+		"of one address more":                   {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(lookedAt("10.0.0.1", "10.0.0.2"), 0)}, Since: long}, postern.Unknown, postern.ReasonNotVerified, "about to"},
+		"one of two is enough":                  {"", plan.CheckView{Nodes: 2, Looks: []postern.ConnectionLook{look(here, 0)}, Since: long}, postern.True, postern.ReasonVerified, ""},
+		"one that is bad is enough":             {postern.True, plan.CheckView{Nodes: 2, Looks: []postern.ConnectionLook{look(here, 0), look(here, 0, bad)}, Since: long}, postern.False, postern.ReasonPrivateCA, "private"},
+		"a warning of one":                      {"", plan.CheckView{Nodes: 2, Looks: []postern.ConnectionLook{look(here, 0), look(here, 0, soon)}, Since: long}, postern.True, postern.ReasonExpiresSoon, "soon"},
+		"worse than a warning":                  {"", plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, 0, soon, bad)}, Since: long}, postern.False, postern.ReasonPrivateCA, ""},
+		"bad, but that was long ago":            {postern.False, plan.CheckView{Nodes: 2, Looks: []postern.ConnectionLook{look(here, 0), look(here, lookLifetime, bad)}, Since: long}, postern.True, postern.ReasonVerified, ""},
+		"still counts":                          {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, lookLifetime-1)}, Since: long}, postern.True, postern.ReasonVerified, ""},
+		"long ago":                              {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, lookLifetime)}, Since: long}, postern.Unknown, postern.ReasonNotVerified, "lately"},
+		"long ago, and nobody could say":        {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, time.Hour)}, Since: now.Add(1 - lookLifetime)}, postern.True, "Before", "as it was"},
+		"neither good nor bad before":           {postern.Unknown, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, time.Hour)}, Since: now}, postern.Unknown, postern.ReasonNotVerified, "lately"},
+		"another address, and nobody could say": {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(lookedAt("10.0.0.9"), 0)}, Since: now}, postern.Unknown, postern.ReasonNotVerified, "about to"},
 	} {
 		conn, v := carriedConnection(now)
 		if c.before != "" {
