@@ -230,7 +230,6 @@ func (s *session) identify(r connectRequest) (postern.Workload, bool) {
 // it cannot be.
 func (s *session) open(w postern.Workload) {
 	e := s.egress
-	generation := e.tunnels.generation.Load()
 	d := e.Decide(Request{Tenant: w.Tenant, Host: s.visit.host, Port: s.visit.port})
 	s.visit.connectionID = d.ConnectionID
 	if d.Deny != "" {
@@ -248,8 +247,10 @@ func (s *session) open(w postern.Workload) {
 	if !s.tunnel.join(endpoint, func() bool { return s.stillAdmitted(at) }) {
 		return
 	}
-	if e.tunnels.generation.Load() != generation && !s.stillAdmitted(at) {
-		s.tunnel.cut(relay.EndRevoked) // the rules changed while the endpoint was dialed
+	// From here on a new table judges the tunnel. One that came since the
+	// credential was looked up is in force already.
+	if !s.stillAdmitted(at) {
+		s.tunnel.cut(relay.EndRevoked)
 		return
 	}
 	if s.tunnel.client.SetDeadline(time.Now().Add(e.limits.HelloTimeout)) != nil {

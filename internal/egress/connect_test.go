@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -361,6 +363,38 @@ func TestRecheckCutsTunnels(t *testing.T) {
 				t.Errorf("without a table: %+v", a)
 			}
 		})
+	}
+}
+
+// A revocation that comes at any moment between the look at a credential and the
+// tunnel ends it: nobody looks at it later.
+func TestRevokedWhileAdmitted(t *testing.T) {
+	var revoke atomic.Pointer[func()]
+	w := newWorld(t, func(c *egress.Config) {
+		c.Now = func() time.Time { // is asked when a credential was found, and before it is used
+			if f := revoke.Swap(nil); f != nil {
+				(*f)()
+			}
+			return time.Now()
+		}
+	})
+	w.apply(t)
+	must(t, alive(w.session(t, exampleHost, exampleToken)))
+	f := func() {
+		w.apply(t, func(r *postern.Routes) {
+			r.Workloads = maps.Clone(r.Workloads)
+			delete(r.Workloads, postern.WorkloadKey([]byte(exampleToken)))
+		})
+	}
+	revoke.Store(&f)
+	c := dial(t, w.connect)
+	_, err := fmt.Fprintf(c, "CONNECT %s:%d HTTP/1.1\r\nHost: %s\r\nProxy-Authorization: Bearer %s\r\n\r\n", exampleHost, w.port, exampleHost, exampleToken)
+	must(t, err)
+	if a, err := readAnswer(c); err == nil && a.status == http.StatusOK {
+		t.Error("the tunnel of a revoked token was made")
+	}
+	if revoke.Load() != nil {
+		t.Error("nothing was revoked")
 	}
 }
 

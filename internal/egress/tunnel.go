@@ -40,7 +40,8 @@ func (t *tunnel) cut(why relay.End) {
 	}
 }
 
-// join gives the tunnel its other side, unless it was cut already.
+// join gives the tunnel its other side, unless it was cut already. From then on
+// recheck judges it; the table that was in force before is the caller's to mind.
 func (t *tunnel) join(endpoint *net.TCPConn, admitted func() bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,9 +146,6 @@ type tunnels struct {
 	clients   map[netip.Addr]int
 	tenants   map[string]int
 	running   sync.WaitGroup // Add only with mu held and closed unset
-	// generation grows with every recheck, so that a tunnel that was judged
-	// before one and joined after it is judged again.
-	generation atomic.Uint64
 }
 
 func newTunnels() *tunnels {
@@ -157,7 +155,6 @@ func newTunnels() *tunnels {
 
 // recheck cuts the tunnels that are no longer admitted.
 func (ts *tunnels) recheck() {
-	ts.generation.Add(1)
 	for _, t := range ts.all() {
 		t.mu.Lock()
 		admitted := t.admitted
