@@ -286,7 +286,8 @@ func (s *session) stillAdmitted(at netip.AddrPort) bool {
 	return d.Deny == "" && slices.Contains(d.Targets, at)
 }
 
-// dial connects to the first address that takes a connection.
+// dial connects to the first target that takes a connection, each endpoint's
+// interfaces taking their turns.
 func (e *Egress) dial(targets []netip.AddrPort) (*net.TCPConn, netip.AddrPort, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: time.Minute, Count: 3}}
 	var local netip.AddrPort
@@ -294,13 +295,17 @@ func (e *Egress) dial(targets []netip.AddrPort) (*net.TCPConn, netip.AddrPort, e
 		local = netip.AddrPortFrom(e.source, 0)
 	}
 	failures := []error{errors.New("no interface of the endpoint took the connection")}
-	for _, at := range targets {
+	for _, at := range e.paths.order(targets) {
 		ctx, cancel := context.WithTimeout(e.tunnels.ctx, e.limits.DialTimeout)
 		conn, err := d.DialTCP(ctx, "tcp4", local, at)
 		cancel()
 		if err == nil {
 			return conn, at, nil
 		}
+		if e.tunnels.ctx.Err() != nil {
+			return nil, netip.AddrPort{}, err // it was shut down
+		}
+		e.paths.failed(at)
 		failures = append(failures, err)
 	}
 	return nil, netip.AddrPort{}, errors.Join(failures...)

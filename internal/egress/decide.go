@@ -25,7 +25,7 @@ type Decision struct {
 	Message      string         // for the workload: what is wrong and what to do
 	Organization string         // on whose account; "" while unknown
 	ConnectionID string         // "" unless it is the tenant's
-	// Targets are what may be connected to, in the order in which to try.
+	// Targets are what may be connected to: the endpoint's interfaces.
 	Targets []netip.AddrPort
 }
 

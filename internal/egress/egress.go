@@ -99,6 +99,7 @@ type Egress struct {
 	seen     *sighting.Tally
 	now      func() time.Time
 	tunnels  *tunnels
+	paths    *paths
 
 	applying sync.Mutex // one table after the other
 	table    atomic.Pointer[table]
@@ -124,7 +125,7 @@ func New(c Config) (*Egress, error) {
 	}
 	return &Egress{
 		region: c.Region, engine: c.Engine, source: c.Source, networks: c.Networks, limits: c.Limits.withDefaults(),
-		logger: c.Logger, access: newAccessLog(c.Logger, c.LogRate, m.omitted), metrics: m, seen: sighting.New(), now: c.Now, tunnels: newTunnels(),
+		logger: c.Logger, access: newAccessLog(c.Logger, c.LogRate, m.omitted), metrics: m, seen: sighting.New(), now: c.Now, tunnels: newTunnels(), paths: newPaths(),
 	}, nil
 }
 

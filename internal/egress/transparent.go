@@ -28,7 +28,9 @@ func (o bound) match(a *relay.Arrival) relay.Verdict {
 		return relay.Verdict{Deny: postern.DenyNoServerName, Organization: o.organization()}
 	}
 	d := o.decide(a)
-	return relay.Verdict{Deny: d.Deny, Organization: d.Organization, Backends: d.Targets, Pinned: true}
+	return relay.Verdict{
+		Deny: d.Deny, Organization: d.Organization, Backends: o.egress.paths.order(d.Targets), Failed: o.egress.paths.failed, Pinned: true,
+	}
 }
 
 func (o bound) decide(a *relay.Arrival) Decision {

@@ -126,6 +126,9 @@ func (l *loop) awaitDescriptor(c *conn, why syscall.Errno) bool {
 }
 
 func (a *attempt) fail(to netip.AddrPort, err error) {
+	if a.verdict.Failed != nil {
+		a.verdict.Failed(to)
+	}
 	a.failures = append(a.failures, fmt.Errorf("backend %v: %w", to, err))
 }
 

@@ -79,6 +79,9 @@ type Verdict struct {
 	Cause        error            // what the bytes or the backends did, for the log; nil when Deny says all
 	Organization string           // on whose account; "" while unknown
 	Backends     []netip.AddrPort // tried in this order
+	// Failed is told of each backend that did not take the connection, unless
+	// it is nil. It must not block.
+	Failed func(netip.AddrPort)
 	// Pinned cuts the connection on a Recheck from when on its backend is none
 	// of Backends any more.
 	Pinned   bool

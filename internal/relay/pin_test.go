@@ -64,3 +64,22 @@ func testSource(t *testing.T, kind relay.Kind) {
 		t.Errorf("from %v", from)
 	}
 }
+
+// Whoever chooses the backends is told which of them took no connection.
+func TestFailedBackendsAreTold(t *testing.T) { onEach(t, testFailedBackendsAreTold) }
+
+func testFailedBackendsAreTold(t *testing.T, kind relay.Kind) {
+	t.Parallel()
+	down, b := free(t), listen(t)
+	told := make(chan netip.AddrPort, 10)
+	p := start(t, setup{kind: kind, match: func(*relay.Arrival) relay.Verdict {
+		return relay.Verdict{Backends: []netip.AddrPort{down, b.addr}, Failed: func(at netip.AddrPort) { told <- at }}
+	}})
+	h := hello(t, "app.example")
+	send(t, dial(t, p.addr), h)
+	expect(t, b.accept(t), h)
+	p.wait(t, "opened", 1)
+	if len(told) != 1 || <-told != down {
+		t.Errorf("%d were told of, want %v", len(told), down)
+	}
+}

@@ -153,6 +153,9 @@ func (s *session) connect(v *Verdict, hello []byte) (netip.AddrPort, error) {
 			}
 			return address, nil
 		}
+		if s.engine.ctx.Err() == nil && v.Failed != nil {
+			v.Failed(address)
+		}
 		failures = append(failures, fmt.Errorf("backend %v: %w", address, dialErr))
 	}
 	if len(failures) > 0 {
