@@ -35,7 +35,7 @@ func room(own []postern.DataConnection) *postern.Error {
 		return nil
 	}
 	return &postern.Error{
-		Code: postern.CodeConflict, Message: fmt.Sprintf("the organization has %d data connections, which is the limit", len(own)), Fix: "delete those that nobody uses",
+		Code: postern.CodeConflict, Message: fmt.Sprintf("the organization has %d data connections, which is the limit", len(own)), Fix: "delete one that nobody uses (`postern connections list`, `postern connections delete`)",
 	}
 }
 

@@ -239,7 +239,7 @@ func (s *session) open(w postern.Workload) {
 	endpoint, at, err := e.dial(d.Targets)
 	if err != nil {
 		d.Deny, d.Reason = postern.DenyBackendDown, postern.ReasonUnreachable
-		d.Message = "the endpoint to the cluster does not take connections on this port; have the customer check its load balancer, or look at the connection's conditions"
+		d.Message = "the endpoint to the cluster does not take connections on this port; have the customer check its load balancer; `postern connections show " + d.ConnectionID + "` says what was found"
 		s.deny(d, err)
 		return
 	}

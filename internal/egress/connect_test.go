@@ -145,9 +145,9 @@ func TestConnectAnswers(t *testing.T) {
 	}{
 		"admitted":                      {exampleHost, w.port, exampleToken, 200, "", "", ""},
 		"not ready":                     {"bad.example.com", w.port, exampleToken, 503, postern.DenyNotReady, postern.ReasonCertificateExpired, "renew it"},
-		"down":                          {"down.example.com", closed, exampleToken, 502, postern.DenyBackendDown, postern.ReasonUnreachable, "load balancer"},
+		"down":                          {"down.example.com", closed, exampleToken, 502, postern.DenyBackendDown, postern.ReasonUnreachable, "`postern connections show dc_down`"},
 		"another region":                {"far.example.com", w.port, exampleToken, 421, postern.DenyWrongRegion, "", "eu-west-1"},
-		"another port":                  {exampleHost, 22, exampleToken, 403, postern.DenyWrongPort, "", fmt.Sprint(w.port)},
+		"another port":                  {exampleHost, 22, exampleToken, 403, postern.DenyWrongPort, "", fmt.Sprintf("but %d; use one of those, or request it anew with this one (`postern connections delete dc_example`", w.port)},
 		"another tenant's":              {exampleHost, w.port, globexToken, 403, postern.DenyUnknownHost, "", "no data connection"},
 		"nobody's":                      {"nobody.example.com", w.port, globexToken, 403, postern.DenyUnknownHost, "", "no data connection"},
 		"no token":                      {exampleHost, w.port, "", 407, postern.DenyAnonymous, "", "token"},

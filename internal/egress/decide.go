@@ -53,7 +53,9 @@ func (t *table) decide(region string, networks []netip.Prefix, r Request) Decisi
 		d.Deny, d.Message = postern.DenyWrongRegion, fmt.Sprintf("this connection is served by the egress in %s, and this one is in %s; use that one", c.Region, region)
 		return d
 	case !slices.Contains(c.Ports, r.Port):
-		d.Deny, d.Message = postern.DenyWrongPort, fmt.Sprintf("the connection does not have port %d but %s; use one of those, or have the port added", r.Port, ports(c.Ports))
+		d.Deny, d.Message = postern.DenyWrongPort, fmt.Sprintf(
+			"the connection does not have port %d but %s; use one of those, or request it anew with this one (`postern connections delete %s`, then `postern connections create`)",
+			r.Port, ports(c.Ports), c.ID)
 		return d
 	case !c.Ready:
 		d.Deny, d.Reason, d.Message = postern.DenyNotReady, c.Reason, c.Message

@@ -155,7 +155,7 @@ func (v ConnectionView) hostname(c *postern.DataConnection) postern.Condition {
 		out.Message = "public DNS was asked for " + record + " and did not answer: " + h.Silent + "; it is asked again"
 	case h.Looked && h.Found:
 		out.Reason = postern.ReasonHostnameTaken
-		out.Message = "its TXT record was found, and another data connection has this hostname; delete that one if it is yours, else ask the vendor"
+		out.Message = "its TXT record was found, and another data connection has this hostname; delete that one if it is yours (`postern connections list`, `postern connections delete`), else ask the vendor"
 	case h.Looked && h.Others:
 		out.Reason, out.Message = postern.ReasonChallengeNotFound, "publish "+record+"; the TXT records there have other texts"
 	case h.Looked:
@@ -227,7 +227,7 @@ func (v ConnectionView) suitable(c postern.DataConnection) postern.Condition {
 	case len(v.subnets(c)) == 0:
 		out.Reason = postern.ReasonNoCommonZone
 		out.Message = "no Availability Zone is the request's (" + list(c.Zones) + "), the service's (" + list(svc.Zones) + ") and the platform's (" + list(v.zones()) +
-			") at once; extend the load balancer, and request the connection anew with a zone of the platform"
+			") at once; extend the load balancer, and request the connection with a zone of the platform (`postern connections delete` this one, then `postern connections create --zone-id`)"
 	default:
 		out.Status, out.Reason, out.Message = postern.True, postern.ReasonSuitable, "an endpoint can be made to it"
 	}
@@ -248,6 +248,11 @@ func (v ConnectionView) zones() []string {
 		return nil
 	}
 	return v.Network.ZoneIDs()
+}
+
+// anew says how to start over: what was requested is never changed.
+func anew(c postern.DataConnection) string {
+	return "delete the data connection and request it anew (`postern connections delete " + c.ID + "`, then `postern connections create`)"
 }
 
 func list(words []string) string {

@@ -130,3 +130,18 @@ func TestWhatTheEgressLooksAt(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has to start over is told by which commands.
+func TestFinalReasonsNameTheCommands(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, s := range []postern.ConnectionState{
+		postern.ConnectionRejected, postern.ConnectionExpired, postern.ConnectionFailed, postern.ConnectionDeleting, postern.ConnectionDeleted,
+	} {
+		c, v := carriedConnection(now)
+		v.Cloud.Endpoints[0].State = s
+		got := postern.FindCondition(plan.Connection(c, v).After.Conditions, postern.Connected)
+		if !strings.Contains(got.Message, "`postern connections delete "+c.ID+"`, then `postern connections create`") {
+			t.Errorf("%s: %s", s, got.Message)
+		}
+	}
+}

@@ -81,7 +81,7 @@ func (v ConnectionView) connected(c *postern.DataConnection) postern.Condition {
 	if !ok {
 		return v.absent(*c)
 	}
-	const anew = "; delete the data connection and request it anew"
+	startOver := "; " + anew(*c)
 	switch e.State {
 	case postern.ConnectionPendingAcceptance:
 		out.Reason = postern.ReasonWaitsForAcceptance
@@ -91,13 +91,13 @@ func (v ConnectionView) connected(c *postern.DataConnection) postern.Condition {
 	case postern.ConnectionAvailable:
 		out.Status, out.Reason, out.Message = postern.True, postern.ReasonAvailable, "AWS carries its traffic"
 	case postern.ConnectionDeleting, postern.ConnectionDeleted:
-		out.Reason, out.Message = postern.ReasonDeleted, "its endpoint was deleted in the platform's AWS account"+anew
+		out.Reason, out.Message = postern.ReasonDeleted, "its endpoint was deleted in the platform's AWS account"+startOver
 	case postern.ConnectionRejected:
-		out.Reason, out.Message = postern.ReasonRejected, "the endpoint was rejected on the service"+anew
+		out.Reason, out.Message = postern.ReasonRejected, "the endpoint was rejected on the service"+startOver
 	case postern.ConnectionExpired:
-		out.Reason, out.Message = postern.ReasonExpired, "AWS gave up on the endpoint because it was not accepted in time"+anew
+		out.Reason, out.Message = postern.ReasonExpired, "AWS gave up on the endpoint because it was not accepted in time"+startOver
 	case postern.ConnectionFailed:
-		out.Reason, out.Message = postern.ReasonFailed, "AWS could not make the endpoint"+said(e.Failure)+anew
+		out.Reason, out.Message = postern.ReasonFailed, "AWS could not make the endpoint"+said(e.Failure)+startOver
 	default:
 		out.Status, out.Reason = postern.Unknown, postern.ReasonNotObserved
 		out.Message = "AWS reports the state " + string(e.State) + ", which Postern does not know"
@@ -125,7 +125,7 @@ func (v ConnectionView) absent(c postern.DataConnection) postern.Condition {
 		out.Reason, out.Message = postern.ReasonNotListed, "AWS does not list the endpoint; if it stays so, it counts as deleted"
 	case c.EndpointID != "":
 		out.Status, out.Reason = postern.False, postern.ReasonDeleted
-		out.Message = "its endpoint is gone from AWS; delete the data connection and request it anew"
+		out.Message = "its endpoint is gone from AWS; " + anew(c)
 	case v.Failed != "":
 		out.Status, out.Reason, out.Message = postern.False, postern.ReasonCreateFailed, "AWS did not make it: "+v.Failed+"; Postern tries again"
 	case status(c, postern.HostnameProven) == postern.True && status(c, postern.ServiceAuthorized) == postern.True && status(c, postern.ServiceSuitable) == postern.True:
@@ -254,7 +254,7 @@ func removeConnection(c postern.DataConnection, v ConnectionView) ConnectionStep
 	switch {
 	case held && len(v.Removal.Waiting) > 0:
 		message = "the data connection was deleted; before its endpoint is, egress node " + few(v.Removal.Waiting) +
-			" has to obey that: if it is gone for good, make sure that no workload reaches it, and say so (vendor: postern node fence NODE)"
+			" has to obey that: if it is gone for good, make sure that no workload reaches it, and say so (vendor: `postern node fence NODE`)"
 	case held:
 		message = "the data connection was deleted; its route is being taken back"
 	case v.Failed != "":
