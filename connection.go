@@ -104,7 +104,7 @@ type DataConnection struct {
 	Conditions      []Condition
 
 	VerifyAsked time.Time // when somebody last asked to look again
-	CheckedAt   time.Time // when DNS or the cluster was last looked at
+	CheckedAt   time.Time // when DNS, the service or the cluster was last looked at, and somebody answered
 
 	ResourceVersion int64 // CheckedAt changes without it
 }

@@ -45,7 +45,7 @@ type DataConnectionStatus struct {
 	CreatedBy    string      `json:"created_by"`
 	ReadyAt      time.Time   `json:"ready_at,omitzero" doc:"When it was ready first"`
 	VerifyAsked  time.Time   `json:"verify_asked_at,omitzero" doc:"When somebody last asked to look again"`
-	CheckedAt    time.Time   `json:"checked_at,omitzero" doc:"When DNS, the service or the cluster was last looked at"`
+	CheckedAt    time.Time   `json:"checked_at,omitzero" doc:"When DNS, the service or the cluster was last looked at, and answered"`
 }
 
 // Challenged is a DNS record to publish.

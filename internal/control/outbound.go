@@ -241,13 +241,15 @@ func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[stri
 			if c.Removing || !name && (theirs || !l.due(c)) {
 				return
 			}
-			looked[i] = l.Now()
-			l.lookAt(ctx, c, &views[i], name)
+			began := l.Now()
+			if l.lookAt(ctx, c, &views[i], name) {
+				looked[i] = began
+			}
 			l.outbound.mu.Lock()
 			defer l.outbound.mu.Unlock()
-			l.outbound.looked[c.ID], l.outbound.served[c.ID] = looked[i], c.VerifyAsked
+			l.outbound.looked[c.ID], l.outbound.served[c.ID] = began, c.VerifyAsked
 			if name {
-				l.outbound.asked[c.ID] = looked[i]
+				l.outbound.asked[c.ID] = began
 			}
 		})
 	}
@@ -412,8 +414,8 @@ const (
 
 // lookAt asks what a connection waits for: DNS for its hostname, if name says
 // so, and AWS for its service until it has an endpoint. From then on the egress
-// looks at the cluster.
-func (l *Loop) lookAt(ctx context.Context, c postern.DataConnection, v *plan.ConnectionView, name bool) {
+// looks at the cluster. It tells whether anybody answered.
+func (l *Loop) lookAt(ctx context.Context, c postern.DataConnection, v *plan.ConnectionView, name bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -430,6 +432,7 @@ func (l *Loop) lookAt(ctx context.Context, c postern.DataConnection, v *plan.Con
 		})
 	}
 	wg.Wait()
+	return v.Hostname.Looked && v.Hostname.Silent == "" || v.Service.Looked && !v.Service.Silent
 }
 
 func (l *Loop) lookAtHostname(ctx context.Context, c postern.DataConnection, h *plan.HostnameView) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/control"
+	"github.com/postern-net/postern/internal/localaws"
 	"github.com/postern-net/postern/internal/store"
 )
 
@@ -99,4 +100,26 @@ func TestEveryEgressNodeMustFindItGood(t *testing.T) {
 	w.fence("egress-b")
 	w.restOutbound(l)
 	w.wants("dc_a", postern.DataConnectionReady, postern.Verified, postern.ReasonVerified)
+}
+
+// When nobody answers, nothing was looked at.
+func TestWhatDidNotAnswerWasNotLookedAt(t *testing.T) {
+	w := newOutboundWorld(t)
+	l := control.New(w.config())
+	w.dnsDown = true
+	w.fault(localaws.Fault{Kind: localaws.FaultError, Action: "DescribeVpcEndpointServices", Code: "InternalError"})
+	w.request("dc_a", "example-corp")
+	w.restOutbound(l)
+	w.wants("dc_a", postern.DataConnectionRequested, postern.HostnameProven, postern.ReasonNotObserved)
+	if at := w.connection("dc_a").CheckedAt; !at.IsZero() {
+		t.Errorf("looked at %s", at)
+	}
+	w.mu.Lock()
+	w.dnsDown = false
+	w.mu.Unlock()
+	w.ask("dc_a")
+	w.restOutbound(l)
+	if c := w.connection("dc_a"); c.CheckedAt.IsZero() || c.CheckedAt.Before(c.VerifyAsked) {
+		t.Errorf("looked at %s, asked at %s", c.CheckedAt, c.VerifyAsked)
+	}
 }
