@@ -20,8 +20,8 @@ const (
 	// waited for so long, side by side: whoever asks must get to know it.
 	connectTimeout = 4 * time.Second
 	// atOnce bounds the connections that one check has open: enough for every
-	// port in three zones.
-	atOnce = 3 * postern.MaxConnectionPorts
+	// port in six zones, and no region has more.
+	atOnce = 6 * postern.MaxConnectionPorts
 )
 
 // Config is what a [Checker] is made of. In production, it is empty.
@@ -75,8 +75,8 @@ func Good(findings []postern.Finding) bool {
 
 // Check connects to every port at every address and reports what it found,
 // what stops queries first, and in the order of [postern.Reasons]; nothing:
-// all is well. The error is about the target itself, or the end of ctx: then
-// nothing is known. An address that does not answer while others do is a
+// all is well. The error is about the target itself, or the end of ctx before a
+// bad certificate was seen: then nothing is known. An address that does not answer while others do is a
 // warning, for a workload goes on to those.
 func (c *Checker) Check(ctx context.Context, t Target) ([]postern.Finding, error) {
 	if err := c.checkTarget(t); err != nil {
@@ -101,6 +101,9 @@ func (c *Checker) Check(ctx context.Context, t Target) ([]postern.Finding, error
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
+		if found := order(certificates(t, seen)); len(found) > 0 && !Good(found) {
+			return found, nil
+		}
 		return nil, fmt.Errorf("certcheck: %s: %w", t.Hostname, context.Cause(ctx))
 	}
 	return judge(t, seen), nil
@@ -129,21 +132,20 @@ type visit struct {
 	found   []postern.Finding
 	trino   *postern.Finding // why it is no Trino; nil: it is, or was not asked
 	asked   bool             // /v1/info
+	judged  bool             // a certificate was, and found tells of it
 	mutual  bool             // the server asked for a client's certificate
 }
 
 func (c *Checker) visit(ctx context.Context, hostname string, v *visit) {
-	conn := c.handshake(ctx, hostname, v)
-	if conn == nil {
-		return
-	}
-	defer conn.Close()
-	if Good(v.found) {
-		v.asked = true
-		v.trino = askTrino(ctx, conn, hostname)
-		if v.trino != nil && v.mutual && v.trino.Reason == postern.ReasonNotTrino {
-			v.trino.Warning, v.trino.Message = true, "the server asks for a client's certificate, so it cannot be told whether this is Trino; if it is, nothing needs to be done"
+	if conn := c.handshake(ctx, hostname, v); conn != nil {
+		defer conn.Close()
+		if Good(v.found) {
+			v.asked = true
+			v.trino = askTrino(ctx, conn, hostname)
 		}
+	}
+	if v.trino != nil && v.mutual && v.trino.Reason == postern.ReasonNotTrino {
+		v.trino.Warning, v.trino.Message = true, "the server asks for a client's certificate, so it cannot be told whether this is Trino; if it is, nothing needs to be done"
 	}
 }
 
@@ -153,12 +155,11 @@ func judge(t Target, seen []visit) []postern.Finding {
 	for _, port := range t.Ports {
 		findings = append(findings, unreachable(port, seen)...)
 	}
-	asked, trino := false, false
+	trino := false
 	for _, v := range seen {
 		for _, f := range v.found {
 			findings = append(findings, at(f, v.port, t.Ports))
 		}
-		asked = asked || v.asked
 		trino = trino || v.asked && v.trino == nil
 	}
 	// One port of several may be for something else; none that is Trino is
@@ -169,6 +170,20 @@ func judge(t Target, seen []visit) []postern.Finding {
 		}
 	}
 	return order(findings)
+}
+
+// certificates lists what was found of certificates, whatever else could not be
+// seen in time.
+func certificates(t Target, seen []visit) (findings []postern.Finding) {
+	for _, v := range seen {
+		if !v.judged {
+			continue
+		}
+		for _, f := range v.found {
+			findings = append(findings, at(f, v.port, t.Ports))
+		}
+	}
+	return findings
 }
 
 // unreachable sums up who of a port's addresses did not answer.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/certcheck"
@@ -65,6 +66,8 @@ func TestCheck(t *testing.T) {
 	root := issue(t, nil, authority("Public Root"))
 	good := issue(t, &root, func(*x509.Certificate) {}).pair()
 	bad := issue(t, &root, func(c *x509.Certificate) { c.Subject.CommonName, c.DNSNames = "x", []string{"trino.example.com"} }).pair()
+	// A certificate is public; its key is not.
+	stolen := tls.Certificate{Certificate: good.Certificate, PrivateKey: bad.PrivateKey}
 	secure := &tls.Config{Certificates: []tls.Certificate{good}}
 	c := checker(t, root)
 	type list = []postern.Reason
@@ -91,7 +94,15 @@ func TestCheck(t *testing.T) {
 			warn: list{postern.ReasonNotTrino},
 		},
 		"a client's certificate, TLS 1.2": {
-			at: serve(t, &tls.Config{Certificates: secure.Certificates, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, answer(200, ready)),
+			at:   serve(t, &tls.Config{Certificates: secure.Certificates, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, answer(200, ready)),
+			warn: list{postern.ReasonNotTrino},
+		},
+		"another's certificate, TLS 1.3": {at: serve(t, &tls.Config{Certificates: []tls.Certificate{stolen}}, answer(200, ready)), stop: list{postern.ReasonNotTLS}},
+		"another's certificate, TLS 1.2": {
+			at: serve(t, &tls.Config{Certificates: []tls.Certificate{stolen}, MaxVersion: tls.VersionTLS12}, answer(200, ready)), stop: list{postern.ReasonNotTLS},
+		},
+		"another's certificate, and a client's": {
+			at: serve(t, &tls.Config{Certificates: []tls.Certificate{stolen}, ClientAuth: tls.RequireAnyClientCert}, answer(200, ready)), stop: list{postern.ReasonNotTLS},
 		},
 
 		"nobody":   {at: closedPort(t), stop: list{postern.ReasonUnreachable}},
@@ -214,4 +225,17 @@ func TestCheckEnds(t *testing.T) {
 	if err == nil || found != nil {
 		t.Errorf("%+v, %v", found, err)
 	}
+}
+
+// A bad certificate is told of, though something else did not answer in time.
+func TestABadCertificateIsToldInTime(t *testing.T) {
+	bad := serve(t, &tls.Config{Certificates: []tls.Certificate{issue(t, nil, func(*x509.Certificate) {}).pair()}}, answer(200, ready))
+	slow := raw(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	found, err := checker(t).Check(ctx, certcheck.Target{Hostname: host, Addresses: []netip.Addr{bad.Addr()}, Ports: []uint16{slow.Port(), bad.Port()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFindings(t, "one of two", found, []postern.Reason{postern.ReasonSelfSigned}, nil)
 }

@@ -51,7 +51,6 @@ func (c *Checker) handshake(ctx context.Context, hostname string, v *visit) *tls
 		v.away = unconnected(err)
 		return nil
 	}
-	judged := false
 	conn := tls.Client(raw, &tls.Config{
 		ServerName: hostname, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection below judges, and tells what is wrong instead of that something is
@@ -60,8 +59,7 @@ func (c *Checker) handshake(ctx context.Context, hostname string, v *visit) *tls
 			return new(tls.Certificate), nil
 		},
 		VerifyConnection: func(s tls.ConnectionState) error {
-			judged = true
-			v.found = c.Certificate(s.PeerCertificates, hostname, c.now())
+			v.found, v.judged = c.Certificate(s.PeerCertificates, hostname, c.now()), true
 			if !Good(v.found) {
 				return errors.New("certcheck: the certificate is not good")
 			}
@@ -73,7 +71,8 @@ func (c *Checker) handshake(ctx context.Context, hostname string, v *visit) *tls
 		return conn
 	}
 	_ = raw.Close()
-	if judged { // what is wrong after that concerns only what a client would show
+	if v.judged {
+		unfinished(v)
 		return nil
 	}
 	c.failed(ctx, hostname, v, raw, err)
@@ -105,6 +104,23 @@ func unconnected(err error) string {
 		return "there is no route"
 	}
 	return "connections are not answered"
+}
+
+// unfinished tells why a handshake came to nothing after the certificate, which
+// anybody can show: only the rest proves that the server holds its key. Before a
+// client's certificate is asked for, that has been (RFC 5246, section 7.4; in TLS
+// 1.3 such a server refuses later).
+func unfinished(v *visit) {
+	switch {
+	case !Good(v.found):
+	case v.mutual:
+		v.asked, v.trino = true, &postern.Finding{Reason: postern.ReasonNotTrino, Message: "the server refuses who shows no certificate"}
+	default:
+		v.found = append(v.found, postern.Finding{
+			Reason:  postern.ReasonNotTLS,
+			Message: "the server shows a good certificate and does not complete the TLS handshake with it; check that it has the private key of that certificate",
+		})
+	}
 }
 
 // failed tells why a handshake came to nothing before the certificate.
