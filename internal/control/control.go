@@ -112,7 +112,10 @@ func (l *Loop) Run(ctx context.Context) error {
 		// answer must not hold up who is let in.
 		other, cancelOther := l.Store.Subscribe()
 		defer cancelOther()
-		wg.Go(func() { l.rounds(ctx, "outbound", other, l.OutboundRound) })
+		wg.Go(func() {
+			defer l.outbound.looking.Wait()
+			l.rounds(ctx, "outbound", other, l.OutboundRound)
+		})
 	}
 	l.rounds(ctx, "inbound", wake, l.Round)
 	return nil

@@ -47,7 +47,11 @@ func (silent) Texts(context.Context, string) ([]string, error) { return nil, err
 // outboundMemory is what the outbound lane knows only while the process lives.
 type outboundMemory struct {
 	mu      sync.Mutex
+	looking sync.WaitGroup       // looks that are on their way
 	since   time.Time            // when this process began to look
+	slots   chan struct{}        // taken by looks that are on their way
+	busy    map[string]bool      // by connection: it is being looked at
+	found   map[string]found     // by connection: what a look found that no round has taken
 	looked  map[string]time.Time // by connection: when its service was looked at
 	asked   map[string]time.Time // by connection: when DNS was asked for its hostname's proof
 	served  map[string]time.Time // by connection: VerifyAsked, when it was looked at
@@ -66,14 +70,10 @@ type refusal struct {
 }
 
 func newOutboundMemory() outboundMemory {
-	return outboundMemory{withdrawn: map[string]int64{}, looked: map[string]time.Time{}, asked: map[string]time.Time{}, served: map[string]time.Time{}, refused: map[string]refusal{}, done: map[string]bool{}}
+	return outboundMemory{
+		slots: make(chan struct{}, lookWidth), busy: map[string]bool{}, found: map[string]found{}, withdrawn: map[string]int64{}, looked: map[string]time.Time{}, asked: map[string]time.Time{}, served: map[string]time.Time{}, refused: map[string]refusal{}, done: map[string]bool{},
+	}
 }
-
-// The limits of one look.
-const (
-	lookTimeout = 15 * time.Second // at one connection's DNS and service
-	lookWidth   = 32               // connections at once: some resolvers do not answer
-)
 
 // OutboundRound looks at every data connection, decides, stores, publishes and
 // acts once. It reports whether everything has come to rest.
@@ -94,8 +94,8 @@ func (l *Loop) OutboundRound(ctx context.Context) (settled bool, err error) {
 	}
 	l.forgetGone(d)
 	clouds := l.observeOutbound(ctx, d.regions())
-	views, looked := l.lookAtAll(ctx, d, clouds)
-	settled = true
+	views, looked, busy := l.lookAtAll(ctx, d, clouds)
+	settled = !busy
 	var actions []plan.ConnectionAction
 	for i, c := range d.connections {
 		step := plan.Connection(c, views[i])
@@ -217,54 +217,6 @@ func (l *Loop) listOutbound(ctx context.Context, region string) (map[string]plan
 	return out, nil
 }
 
-// lookAtAll makes the view of every connection, some at once. looked is when
-// the last look at each began that went beyond AWS's listings and is news; zero:
-// none is.
-func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[string]map[string]plan.ConnectionCloud) (views []plan.ConnectionView, looked []time.Time) {
-	views, looked = make([]plan.ConnectionView, len(d.connections)), make([]time.Time, len(d.connections))
-	places := make(chan struct{}, lookWidth)
-	var wg sync.WaitGroup
-	for i, c := range d.connections {
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			views[i] = l.connectionView(d, c)
-			if cloud, ok := clouds[c.Region]; ok {
-				mine := cloud[c.ID]
-				views[i].Cloud = &mine
-			}
-			at, theirs := plan.Looked(c, views[i].Check.Looks) // the egress looks
-			if theirs && at.After(c.CheckedAt) {
-				looked[i] = at
-			}
-			name := l.proofDue(c)
-			if c.Removing || !name && (theirs || !l.due(c)) {
-				return
-			}
-			began := l.Now()
-			if l.lookAt(ctx, c, &views[i], name) {
-				looked[i] = began
-			}
-			l.outbound.mu.Lock()
-			defer l.outbound.mu.Unlock()
-			l.outbound.looked[c.ID], l.outbound.served[c.ID] = began, c.VerifyAsked
-			if name {
-				l.outbound.asked[c.ID] = began
-			}
-		})
-	}
-	wg.Wait()
-	return views, looked
-}
-
-// lookAgain forgets a look whose outcome was not stored.
-func (l *Loop) lookAgain(id string) {
-	l.outbound.mu.Lock()
-	defer l.outbound.mu.Unlock()
-	delete(l.outbound.looked, id)
-	delete(l.outbound.served, id)
-}
-
 // forgetGone drops what was known of connections that are gone.
 func (l *Loop) forgetGone(d outboundDesired) {
 	gone := func(id string) bool {
@@ -275,6 +227,7 @@ func (l *Loop) forgetGone(d outboundDesired) {
 	for _, m := range []map[string]time.Time{l.outbound.looked, l.outbound.asked, l.outbound.served} {
 		maps.DeleteFunc(m, func(id string, _ time.Time) bool { return gone(id) })
 	}
+	maps.DeleteFunc(l.outbound.found, func(id string, _ found) bool { return gone(id) })
 	maps.DeleteFunc(l.outbound.withdrawn, func(id string, _ int64) bool { return gone(id) })
 }
 
@@ -341,19 +294,6 @@ func (l *Loop) removal(d outboundDesired, c postern.DataConnection) plan.Removal
 	return plan.RemovalView{Withdrawn: true, Waiting: plan.Waiting(exits, revision, math.MaxInt64, l.Now())}
 }
 
-// due tells whether it is time to look at a connection's service: when somebody
-// asked for it, at every resync period, and in every round while an endpoint is
-// on its way.
-func (l *Loop) due(c postern.DataConnection) bool {
-	l.outbound.mu.Lock()
-	last, ok := l.outbound.looked[c.ID]
-	l.outbound.mu.Unlock()
-	if c.State == postern.DataConnectionProvisioning || c.State == postern.DataConnectionPendingAcceptance {
-		return l.toldTo(c) || !l.rests(c.ID) // what is made depends on it
-	}
-	return !ok || l.toldTo(c) || l.Now().Sub(last) >= l.Resync
-}
-
 // rests tells whether AWS refused to make something of a connection a short
 // while ago.
 func (l *Loop) rests(id string) bool {
@@ -370,83 +310,6 @@ func (l *Loop) gaveUp(id string) bool {
 	defer l.outbound.mu.Unlock()
 	r := l.outbound.refused[id]
 	return makes(r.kind) && r.pause >= l.Resync && l.Now().Before(r.until)
-}
-
-// toldTo tells whether somebody asked to look, and nobody has since.
-func (l *Loop) toldTo(c postern.DataConnection) bool {
-	l.outbound.mu.Lock()
-	served, ok := l.outbound.served[c.ID]
-	l.outbound.mu.Unlock()
-	if !ok { // another process may have
-		return c.CheckedAt.Before(c.VerifyAsked)
-	}
-	return !served.Equal(c.VerifyAsked)
-}
-
-// proofDue tells whether it is time to ask DNS for a hostname's proof. To ask for
-// a record that is not there yet makes resolvers remember that there is none, for
-// a quarter of an hour where Route 53 serves the zone: so it is asked for when
-// somebody says that it is there, and seldom otherwise.
-func (l *Loop) proofDue(c postern.DataConnection) bool {
-	if !c.ProvenAt.IsZero() {
-		return false
-	}
-	l.outbound.mu.Lock()
-	last, ok := l.outbound.asked[c.ID]
-	l.outbound.mu.Unlock()
-	if !ok {
-		last = c.CreatedAt
-	}
-	return l.toldTo(c) || l.Now().Sub(last) >= proofPace
-}
-
-// proofPace is how often DNS is asked for a proof without being told to.
-const proofPace = 5 * time.Minute
-
-const (
-	// lookPace is how many settle periods lie between two looks of a node at a
-	// cluster that was just connected.
-	lookPace = 5
-	// lookTime is what a look may take until it is told of: it counts from its
-	// beginning.
-	lookTime = 10 * time.Second
-)
-
-// lookAt asks what a connection waits for: DNS for its hostname, if name says
-// so, and AWS for its service until it has an endpoint. From then on the egress
-// looks at the cluster. It tells whether anybody answered.
-func (l *Loop) lookAt(ctx context.Context, c postern.DataConnection, v *plan.ConnectionView, name bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	var wg sync.WaitGroup
-	if name {
-		wg.Go(func() { l.lookAtHostname(ctx, c, &v.Hostname) })
-	}
-	if c.EndpointID == "" {
-		wg.Go(func() {
-			svc, err := l.Outbound.FindService(ctx, c.Service)
-			v.Service = plan.ServiceView{Looked: true, Silent: err != nil, Service: svc}
-			if err != nil && ctx.Err() == nil {
-				l.Logger.Warn("AWS did not answer for a customer's service", "connection", c.ID, "service", c.Service.ID, "error", err)
-			}
-		})
-	}
-	wg.Wait()
-	return v.Hostname.Looked && v.Hostname.Silent == "" || v.Service.Looked && !v.Service.Silent
-}
-
-func (l *Loop) lookAtHostname(ctx context.Context, c postern.DataConnection, h *plan.HostnameView) {
-	texts, err := l.Texts.Texts(ctx, postern.ChallengeName(c.Hostname))
-	h.Looked = true
-	if err != nil {
-		h.Silent = "no resolver could be asked"
-		if ctx.Err() == nil {
-			l.Logger.Warn("public DNS did not answer for a hostname's proof", "connection", c.ID, "hostname", c.Hostname, "error", err)
-		}
-		return
-	}
-	h.Found = h.Challenge != "" && slices.Contains(texts, h.Challenge)
-	h.Others = len(texts) > 0
 }
 
 // recordConnection stores what a round decided. False: the connection was

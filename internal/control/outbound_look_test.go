@@ -123,3 +123,38 @@ func TestWhatDidNotAnswerWasNotLookedAt(t *testing.T) {
 		t.Errorf("looked at %s, asked at %s", c.CheckedAt, c.VerifyAsked)
 	}
 }
+
+// A customer's name servers that do not answer hold up nobody else's connection,
+// and not what was found once they do.
+func TestSlowLooksHoldUpNobodyElse(t *testing.T) {
+	w := newOutboundWorld(t)
+	answer := make(chan struct{})
+	w.held = map[string]chan struct{}{postern.ChallengeName(cluster): answer}
+	for o, hostname := range map[string]string{"example-corp": cluster, "globex": "trino.example.net"} {
+		w.authorize(o)
+		w.publishProof(o, hostname)
+	}
+	w.request("dc_a", "example-corp")
+	w.request("dc_g", "globex", func(c *postern.DataConnection) { c.Hostname = "trino.example.net" })
+	l := control.New(w.config())
+	round := func() {
+		t.Helper()
+		settled, err := l.OutboundRound(t.Context())
+		if err != nil || settled {
+			t.Fatal(settled, err)
+		}
+		w.advance(time.Second)
+	}
+	for w.connection("dc_g").State != postern.DataConnectionPendingAcceptance && !w.gaveUp.Load() {
+		round()
+	}
+	if w.gaveUp.Load() {
+		t.Error("it waited for a customer's name servers")
+	}
+	if c := w.connection("dc_a"); c.State != postern.DataConnectionRequested || !c.CheckedAt.IsZero() {
+		t.Errorf("nobody answered, and it is %s, looked at %s", c.State, c.CheckedAt)
+	}
+	close(answer)
+	w.restOutbound(l)
+	w.wants("dc_a", postern.DataConnectionPendingAcceptance, postern.Connected, postern.ReasonWaitsForAcceptance)
+}

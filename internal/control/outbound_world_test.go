@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,8 @@ type outboundWorld struct {
 	asked    int
 	findings []postern.Finding // besides what the connection itself tells
 	checks   int
+	held     map[string]chan struct{} // questions that are not answered before; set at the beginning
+	gaveUp   atomic.Bool              // one of them never was
 
 	looks map[string]postern.ConnectionLook // the egress node's last ones
 	blind bool                              // it does nothing
@@ -145,7 +148,15 @@ func (w *outboundWorld) config() control.Config {
 }
 
 // Texts is what public DNS says.
-func (w *outboundWorld) Texts(_ context.Context, name string) ([]string, error) {
+func (w *outboundWorld) Texts(ctx context.Context, name string) ([]string, error) {
+	if held := w.held[name]; held != nil {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			w.gaveUp.Store(true)
+			return nil, ctx.Err()
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked++
