@@ -458,3 +458,32 @@ func TestWhatIsNeverAcceptedIsReleased(t *testing.T) {
 	w.again(l)
 	w.wants("dc_a", postern.DataConnectionFailed, postern.Connected, postern.ReasonRejected)
 }
+
+// A region that is taken out of the platform file serves no workload from the
+// next start on, and what is there can still be removed.
+func TestARegionIsGivenUp(t *testing.T) {
+	w := newOutboundWorld(t)
+	w.readyConnection(control.New(w.config()))
+	w.platform.Outbound.Regions, w.platform.Outbound.Networks = nil, nil
+	l := control.New(w.config())
+	if err := l.PublishStored(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := w.routes()
+	if c := r.Connections[cluster]; c.Ready || len(c.Addresses) > 0 || c.Reason != postern.ReasonNotVerified || !strings.Contains(c.Message, "postern connections delete dc_a") {
+		t.Errorf("published %+v", c)
+	}
+	if len(r.Checks) > 0 {
+		t.Errorf("looked at: %+v", r.Checks)
+	}
+	w.restOutbound(l)
+	w.wants("dc_a", postern.DataConnectionDegraded, postern.Verified, postern.ReasonNotVerified)
+	w.has(1, 1)
+	w.remove()
+	w.restOutbound(l)
+	w.again(l)
+	w.has(0, 0)
+	if c := w.connection("dc_a"); c.ID != "" {
+		t.Errorf("the row stays: %+v", c)
+	}
+}

@@ -325,14 +325,18 @@ func connectionReady(c postern.DataConnection) postern.Condition {
 }
 
 // CompileConnection makes the route of a data connection whose hostname is
-// proven. One that is not ready is in the table too, with the reason that a
-// workload is told; it leads nowhere.
-func CompileConnection(c postern.DataConnection, accounts []postern.Account) (string, postern.ConnectionRoute, bool) {
+// proven. One that is not ready, or in a region that the platform gave up, is in
+// the table too, with the reason that a workload is told; it leads nowhere.
+func CompileConnection(p *postern.Platform, c postern.DataConnection, accounts []postern.Account) (string, postern.ConnectionRoute, bool) {
 	if c.Removing || c.ProvenAt.IsZero() {
 		return "", postern.ConnectionRoute{}, false
 	}
 	r := postern.ConnectionRoute{ID: c.ID, Tenant: c.Tenant, Organization: c.Organization, Region: c.Region, Ports: slices.Clone(c.Ports)}
 	owned := slices.Contains(provenAccounts(accounts, c.Organization), c.ServiceOwner)
+	if _, here := p.OutboundNetwork(c.Region); !here {
+		r.Reason, r.Message = postern.ReasonNotVerified, givenUp(c)
+		return c.Hostname, r, true
+	}
 	if c.State == postern.DataConnectionReady && owned && len(c.Addresses) > 0 {
 		r.Ready, r.Addresses = true, slices.Clone(c.Addresses)
 		return c.Hostname, r, true
@@ -343,6 +347,11 @@ func CompileConnection(c postern.DataConnection, accounts []postern.Account) (st
 		r.Reason, r.Message = postern.ReasonNotReady, "the data connection is not ready; see `postern connections show "+c.ID+"`"
 	}
 	return c.Hostname, r, true
+}
+
+// givenUp is about a connection in a region that is off the platform file.
+func givenUp(c postern.DataConnection) string {
+	return "the platform makes no data connections in " + c.Region + " any more; delete this one (`postern connections delete " + c.ID + "`), or ask the vendor to set the region up again"
 }
 
 // provenAccounts are the AWS accounts that an organization holds.

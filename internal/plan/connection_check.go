@@ -88,6 +88,10 @@ func (v ConnectionView) verified(c postern.DataConnection) postern.Condition {
 		out.Message = "is looked at once the endpoint is connected"
 		return out
 	}
+	if v.Network == nil {
+		out.Message = givenUp(c)
+		return out
+	}
 	check, ok := connectionCheck(c)
 	if !ok {
 		out.Message = "is about to be looked at"

@@ -176,6 +176,46 @@ func goodRules() []postern.GroupRule {
 	return []postern.GroupRule{{Protocol: "tcp", From: 443, To: 443, Peer: egressGroup}, {Protocol: "tcp", From: 8443, To: 8443, Peer: egressGroup}}
 }
 
+// Every endpoint is made in exactly the zones that the request, the service as it
+// was seen and the platform's network share: one bad subnet fails the whole
+// endpoint (AWS). Where there is none, nothing is made.
+func TestEndpointsAreMadeInCommonZones(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	all := []string{"use1-az1", "use1-az2", "use1-az3", "use1-az4", "use1-az5", "use1-az6"}
+	rapid.Check(t, func(t *rapid.T) {
+		c, v := carriedConnection(now)
+		c.EndpointID, c.Addresses, c.Conditions, v.Cloud.Endpoints = "", nil, nil, nil
+		c.State = rapid.SampledFrom([]postern.DataConnectionState{postern.DataConnectionProvisioning, postern.DataConnectionAwaitsPermission, postern.DataConnectionFailed}).Draw(t, "state")
+		if rapid.Bool().Draw(t, "was suitable") { // with other zones, perhaps
+			c.Conditions = postern.SetCondition(nil, postern.Condition{Type: postern.ServiceSuitable, Status: postern.True, Reason: postern.ReasonSuitable, Message: "m"})
+		}
+		c.Zones = drawSome(t, all, "asked zone")
+		v.Service = plan.ServiceView{Looked: true, Service: &postern.EndpointService{
+			Owner: "111111111111", IPv4: true, Interface: true, AcceptanceRequired: true, Zones: drawSome(t, all, "service zone"),
+		}}
+		var common []string
+		for _, z := range drawSome(t, all, "own zone") {
+			v.Network.Subnets = append(v.Network.Subnets, postern.OutboundSubnet{ID: "subnet-" + z, Zone: z})
+			if slices.Contains(c.Zones, z) && slices.Contains(v.Service.Service.Zones, z) {
+				common = append(common, "subnet-"+z)
+			}
+		}
+		s := plan.Connection(c, v)
+		if len(common) == 0 {
+			if got := postern.FindCondition(s.After.Conditions, postern.ServiceSuitable); len(s.Actions) > 0 || got.Reason != postern.ReasonNoCommonZone {
+				t.Fatalf("%+v, and %+v", s.Actions, got)
+			}
+			return
+		}
+		if len(s.Actions) != 1 || s.Actions[0].Kind != plan.CreateEndpoint {
+			t.Fatalf("%+v", s.Actions)
+		}
+		if diff := cmp.Diff(common, s.Actions[0].Subnets); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
 // Whatever the row and the world are, nothing is made that is not owned, nothing
 // is deleted that is not the connection's, and nothing is promised that does not
 // hold.
@@ -183,6 +223,10 @@ func TestConnectionObeysItsRules(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	rapid.Check(t, func(t *rapid.T) {
 		c, v := drawConnection(t, now), drawConnectionView(t, now)
+		p := &postern.Platform{}
+		if v.Network != nil {
+			p.Outbound.Networks = []postern.OutboundNetwork{*v.Network}
+		}
 		s := plan.Connection(c, v)
 		a := s.After
 		if a.Removing && !c.Removing {
@@ -202,7 +246,7 @@ func TestConnectionObeysItsRules(t *testing.T) {
 			if a.State != postern.DataConnectionRemoving {
 				t.Fatalf("it is %s", a.State)
 			}
-			if _, _, ok := plan.CompileConnection(a, nil); ok {
+			if _, _, ok := plan.CompileConnection(p, a, nil); ok {
 				t.Fatal("a connection that is being removed has a route")
 			}
 			return
@@ -232,7 +276,7 @@ func TestConnectionObeysItsRules(t *testing.T) {
 		for _, id := range v.Accounts {
 			accounts = append(accounts, postern.Account{ID: id, Organization: "o", State: postern.AccountActive})
 		}
-		name, route, ok := plan.CompileConnection(a, accounts)
+		name, route, ok := plan.CompileConnection(p, a, accounts)
 		switch {
 		case ok != !a.ProvenAt.IsZero():
 			t.Fatalf("a route: %v, proven at %s", ok, a.ProvenAt)
@@ -240,8 +284,11 @@ func TestConnectionObeysItsRules(t *testing.T) {
 			!route.Ready && (len(route.Addresses) > 0 || route.Reason == "" || route.Message == "")):
 			t.Fatalf("%s: %+v", a.State, route)
 		}
-		if _, stranger, _ := plan.CompileConnection(a, nil); stranger.Ready {
+		if _, stranger, _ := plan.CompileConnection(p, a, nil); stranger.Ready {
 			t.Fatal("ready without a proven account")
+		}
+		if _, gone, _ := plan.CompileConnection(&postern.Platform{}, a, accounts); gone.Ready || len(gone.Addresses) > 0 {
+			t.Fatal("ready in a region that the platform gave up")
 		}
 		// Looking again at the same changes nothing more, once what was just
 		// adopted is taken into account.
@@ -355,6 +402,9 @@ func checkReleased(t *rapid.T, c postern.DataConnection, v plan.ConnectionView) 
 func checkVerified(t *rapid.T, c postern.DataConnection, v plan.ConnectionView, a postern.DataConnection) {
 	sum := postern.ConnectionCheck{Kind: a.Kind, Hostname: a.Hostname, Region: a.Region, Ports: a.Ports, Addresses: a.Addresses}.Sum()
 	known, good, bad := false, false, false
+	if v.Network == nil {
+		t.Fatal("good in a region that the platform gave up")
+	}
 	for _, l := range v.Check.Looks {
 		if l.Of != sum {
 			continue

@@ -22,7 +22,7 @@ func Compile(p *postern.Platform, d Desired) postern.Routes {
 	}
 	compileApps(p, d, r)
 	for _, c := range d.Connections {
-		if hostname, route, ok := CompileConnection(c, d.Accounts); ok {
+		if hostname, route, ok := CompileConnection(p, c, d.Accounts); ok {
 			if r.Connections == nil {
 				r.Connections = map[string]postern.ConnectionRoute{}
 			}

@@ -154,7 +154,11 @@ func (s *Server) startControl(ctx context.Context) (own link, err error) {
 			return own, err
 		}
 	}
-	cloud, err := s.cloud()
+	left, err := s.leftIn(ctx)
+	if err != nil {
+		return own, err
+	}
+	cloud, err := s.cloud(left)
 	if err != nil {
 		return own, err
 	}
@@ -170,7 +174,7 @@ func (s *Server) startControl(ctx context.Context) (own link, err error) {
 		Publish: hub.Publish, PublishZones: zones, Names: dnspublish.Checker{Servers: s.config.DNS.Servers},
 		Now: time.Now, Logger: s.options.Logger,
 	}
-	if err := s.outbound(&loop, cloud); err != nil {
+	if err := s.outbound(&loop, cloud, left); err != nil {
 		return own, err
 	}
 	s.loop = control.New(loop)
@@ -269,8 +273,8 @@ func (s *Server) makeGates() error {
 }
 
 // cloud makes the adapter to AWS, or to the stand-in.
-func (s *Server) cloud() (*aws.Cloud, error) {
-	c := aws.Config{Regions: s.regions(), EndpointURL: s.config.AWS.EndpointURL, Logger: s.options.Logger}
+func (s *Server) cloud(left []string) (*aws.Cloud, error) {
+	c := aws.Config{Regions: s.regions(left), EndpointURL: s.config.AWS.EndpointURL, Logger: s.options.Logger}
 	if s.config.AWS.AccessKeyID != "" {
 		secret, err := readSecret(s.config.AWS.SecretAccessKeyFile)
 		if err != nil {
