@@ -4,10 +4,15 @@
 // cannot be forged by somebody who merely guesses, and it is not cut short. What
 // it takes of an answer is bounded, and anything that is not a clean answer to
 // the question is no answer.
+//
+// A CNAME may lead to the record, as when another zone is there for proofs. One
+// that is there for every name does not count: whoever a company points
+// *.apps.example.com to could else prove any name below it.
 package hostproof
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -38,7 +43,8 @@ type Resolver struct {
 var ErrNoServer = errors.New("no resolver is configured")
 
 // Texts lists the TXT records at a name; none: the resolver says that there are
-// none, or no such name. An error means that nothing is known.
+// none, or no such name, or that a CNAME leads to them as from any name beside it.
+// An error means that nothing is known.
 func (r Resolver) Texts(ctx context.Context, name string) ([]string, error) {
 	if len(r.Servers) == 0 {
 		return nil, ErrNoServer
@@ -48,7 +54,7 @@ func (r Resolver) Texts(ctx context.Context, name string) ([]string, error) {
 	}
 	var errs []error
 	for _, s := range r.Servers {
-		texts, err := r.ask(ctx, s, name)
+		texts, err := r.own(ctx, s, name)
 		if err == nil {
 			return texts, nil
 		}
@@ -60,7 +66,26 @@ func (r Resolver) Texts(ctx context.Context, name string) ([]string, error) {
 	return nil, errors.Join(errs...)
 }
 
-func (r Resolver) ask(ctx context.Context, server netip.AddrPort, name string) ([]string, error) {
+// own asks one server for the texts that a name has of its own.
+func (r Resolver) own(ctx context.Context, server netip.AddrPort, name string) ([]string, error) {
+	texts, alias, err := r.ask(ctx, server, name)
+	if err != nil || !alias || len(texts) == 0 {
+		return texts, err
+	}
+	_, parent, _ := strings.Cut(name, ".")
+	_, wildcard, err := r.ask(ctx, server, "_postern-"+strings.ToLower(rand.Text()[:20])+"."+parent)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("whether every name beside it is such an alias: %w", err)
+	case wildcard:
+		return nil, nil
+	}
+	return texts, nil
+}
+
+// ask asks one server for the texts at a name, and whether a CNAME leads away
+// from there.
+func (r Resolver) ask(ctx context.Context, server netip.AddrPort, name string) (texts []string, alias bool, err error) {
 	timeout := r.Timeout
 	if timeout <= 0 {
 		timeout = 3 * time.Second
@@ -71,31 +96,32 @@ func (r Resolver) ask(ctx context.Context, server netip.AddrPort, name string) (
 	m.RecursionDesired = true
 	answer, _, err := (&dns.Client{Net: "tcp", Timeout: timeout}).ExchangeContext(ctx, m, server.String())
 	if err != nil {
-		return nil, fmt.Errorf("no answer: %w", err)
+		return nil, false, fmt.Errorf("no answer: %w", err)
 	}
 	return read(m.Question[0], answer)
 }
 
-// read takes the texts out of an answer.
-func read(q dns.Question, m *dns.Msg) ([]string, error) {
+// read takes the texts out of an answer; alias: a CNAME leads to them, or to
+// nothing.
+func read(q dns.Question, m *dns.Msg) (texts []string, alias bool, err error) {
 	switch {
 	case !m.Response || m.Opcode != dns.OpcodeQuery || len(m.Question) != 1 ||
 		m.Question[0].Qtype != q.Qtype || m.Question[0].Qclass != q.Qclass || !strings.EqualFold(m.Question[0].Name, q.Name):
-		return nil, errors.New("the answer is to another question")
+		return nil, false, errors.New("the answer is to another question")
 	case m.Truncated:
-		return nil, errors.New("the answer is cut short")
+		return nil, false, errors.New("the answer is cut short")
 	case !m.RecursionAvailable:
-		return nil, errors.New("it is no recursive resolver")
+		return nil, false, errors.New("it is no recursive resolver")
 	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
-		return nil, fmt.Errorf("it answers %s", dns.RcodeToString[m.Rcode])
+		return nil, false, fmt.Errorf("it answers %s", dns.RcodeToString[m.Rcode])
 	case len(m.Answer) > maxAnswer:
-		return nil, errors.New("the answer has too many records")
+		return nil, false, errors.New("the answer has too many records")
 	}
-	owner, err := follow(dns.CanonicalName(q.Name), m.Answer)
+	asked := dns.CanonicalName(q.Name)
+	owner, err := follow(asked, m.Answer)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var texts []string
 	for _, rr := range m.Answer {
 		txt, ok := rr.(*dns.TXT)
 		if !ok || dns.CanonicalName(txt.Hdr.Name) != owner || txt.Hdr.Class != dns.ClassINET {
@@ -106,7 +132,7 @@ func read(q dns.Question, m *dns.Msg) ([]string, error) {
 			texts = append(texts, text)
 		}
 	}
-	return texts, nil
+	return texts, owner != asked, nil
 }
 
 // follow walks the CNAMEs of an answer from the name that was asked to the one

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,6 +117,53 @@ func TestTexts(t *testing.T) {
 			}
 			if fault, bad := strings.CutPrefix(c.want, "!"); bad != (err != nil) || bad && !strings.Contains(text, fault) || !bad && text != c.want {
 				t.Errorf("got %q, want %q", text, c.want)
+			}
+		})
+	}
+}
+
+// An alias of the challenge's name is the holder's word. One that all names have
+// is not about the challenge: whoever it leads to would prove any of them.
+func TestAWildcardProvesNothing(t *testing.T) {
+	beside := func(q *dns.Msg) string {
+		asked := q.Question[0].Name
+		if !strings.HasSuffix(asked, ".starburst.example.com.") || strings.Count(asked, ".") != 4 {
+			t.Errorf("asked for %s", asked)
+		}
+		return asked
+	}
+	for what, c := range map[string]struct {
+		beside func(q, m *dns.Msg) // what the names beside it are
+		want   string
+	}{
+		"there is none": {func(_, m *dns.Msg) { m.Rcode = dns.RcodeNameError }, "[a]"},
+		"has records":   {func(q, m *dns.Msg) { m.Answer = []dns.RR{rr(t, beside(q)+` 60 IN TXT "a"`)} }, "[a]"},
+		"the same alias": {func(q, m *dns.Msg) {
+			m.Answer = []dns.RR{rr(t, beside(q)+` 60 IN CNAME lb.saas.example.`), rr(t, `lb.saas.example. 60 IN TXT "a"`)}
+		}, "[]"},
+		"an alias without a record": {func(q, m *dns.Msg) { m.Answer = []dns.RR{rr(t, beside(q)+` 60 IN CNAME other.saas.example.`)} }, "[]"},
+		"nobody says":               {func(_, m *dns.Msg) { m.Rcode = dns.RcodeServerFailure }, "!"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var names sync.Map
+			at := answering(t, "tcp", func(q, m *dns.Msg) {
+				if asked := q.Question[0].Name; asked != name+"." {
+					names.Store(asked, true)
+					c.beside(q, m)
+					return
+				}
+				m.Answer = []dns.RR{rr(t, name+`. 60 IN CNAME lb.saas.example.`), rr(t, `lb.saas.example. 60 IN TXT "a"`)}
+			})
+			for range 2 {
+				got, err := hostproof.Resolver{Servers: []netip.AddrPort{at}}.Texts(t.Context(), name)
+				if (err != nil) != (c.want == "!") || err == nil && fmt.Sprint(got) != c.want {
+					t.Errorf("%v, %v, want %s", got, err, c.want)
+				}
+			}
+			n := 0
+			names.Range(func(any, any) bool { n++; return true })
+			if n != 2 {
+				t.Errorf("%d names beside it were asked for, want another each time", n)
 			}
 		})
 	}
