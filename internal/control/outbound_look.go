@@ -66,7 +66,9 @@ func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[stri
 			views[i].Hostname.Looked, views[i].Hostname.Silent = f.hostname.Looked, f.hostname.Silent
 			views[i].Hostname.Found, views[i].Hostname.Others = f.hostname.Found, f.hostname.Others
 			views[i].Service = f.service
-			if f.answered {
+			// Of one whose endpoint waits, there is only AWS's listing to look at.
+			listed := !f.hostname.Looked && !f.service.Looked && views[i].Cloud != nil
+			if f.answered || listed {
 				looked[i] = f.began
 			}
 		}

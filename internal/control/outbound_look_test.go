@@ -117,11 +117,24 @@ func TestWhatDidNotAnswerWasNotLookedAt(t *testing.T) {
 	w.mu.Lock()
 	w.dnsDown = false
 	w.mu.Unlock()
-	w.ask("dc_a")
-	w.restOutbound(l)
-	if c := w.connection("dc_a"); c.CheckedAt.IsZero() || c.CheckedAt.Before(c.VerifyAsked) {
-		t.Errorf("looked at %s, asked at %s", c.CheckedAt, c.VerifyAsked)
+	checked := func() {
+		t.Helper()
+		w.advance(time.Second)
+		w.ask("dc_a")
+		w.restOutbound(l)
+		if c := w.connection("dc_a"); c.CheckedAt.IsZero() || c.CheckedAt.Before(c.VerifyAsked) {
+			t.Errorf("%s: looked at %s, asked at %s", c.State, c.CheckedAt, c.VerifyAsked)
+		}
 	}
+	checked()
+
+	// While the customer does not accept, there is only AWS's listing.
+	w.aws.Faults().Clear()
+	w.authorize("example-corp")
+	w.publishProof("example-corp", cluster)
+	checked()
+	w.wants("dc_a", postern.DataConnectionPendingAcceptance, postern.Connected, postern.ReasonWaitsForAcceptance)
+	checked()
 }
 
 // A customer's name servers that do not answer hold up nobody else's connection,
