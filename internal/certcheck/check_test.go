@@ -19,6 +19,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/certcheck"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 var discard = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -129,12 +130,7 @@ func TestCheck(t *testing.T) {
 
 func closedPort(t *testing.T) netip.AddrPort {
 	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return netip.MustParseAddrPort(ln.Addr().String())
+	return loopback.Free(t)
 }
 
 // A certificate that is not good is the last thing that is talked about.

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const host = "starburst.example.com"
 
-var loopback = netip.MustParsePrefix("127.0.0.0/8")
+var local = netip.MustParsePrefix("127.0.0.0/8")
 
 // signer is an authority, or an intermediate one.
 type signer struct {
@@ -100,7 +100,7 @@ func (s signer) chain(t testing.TB) []*x509.Certificate {
 
 func checker(t testing.TB, roots ...signer) *certcheck.Checker {
 	t.Helper()
-	config := certcheck.Config{Networks: []netip.Prefix{loopback}}
+	config := certcheck.Config{Networks: []netip.Prefix{local}}
 	for _, r := range roots {
 		config.Roots = append(config.Roots, r.cert)
 	}

@@ -1,7 +1,6 @@
 package isolation_test
 
 import (
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/backend"
 	"github.com/postern-net/postern/internal/isolation"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,13 +37,7 @@ func TestProbe(t *testing.T) {
 	if isolated || !strings.Contains(detail, "answers 200") {
 		t.Errorf("a backend that serves every host: isolated %v, %s", isolated, detail)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := netip.MustParseAddrPort(ln.Addr().String())
-	ln.Close()
-	if isolated, detail := isolation.Probe(t.Context(), at, "example.hosted.test", "other.hosted.test"); isolated || !strings.Contains(detail, "does not answer") {
+	if isolated, detail := isolation.Probe(t.Context(), loopback.Free(t), "example.hosted.test", "other.hosted.test"); isolated || !strings.Contains(detail, "does not answer") {
 		t.Errorf("a backend that is down: isolated %v, %s", isolated, detail)
 	}
 }

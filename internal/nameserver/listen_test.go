@@ -14,6 +14,7 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/nameserver"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 func unstarted(t *testing.T, listen ...netip.AddrPort) *nameserver.Server {
@@ -30,7 +31,7 @@ func unstarted(t *testing.T, listen ...netip.AddrPort) *nameserver.Server {
 }
 
 func TestSeveralAddresses(t *testing.T) {
-	w := serve(t, zones(), func(c *nameserver.Config) { c.Listen = []netip.AddrPort{loopback, loopback, loopback} })
+	w := serve(t, zones(), func(c *nameserver.Config) { c.Listen = []netip.AddrPort{local, local, local} })
 	seen := map[netip.AddrPort]bool{}
 	for _, addr := range w.Addrs() {
 		if addr.Port() == 0 || seen[addr] {
@@ -114,12 +115,7 @@ func TestStartAndClose(t *testing.T) {
 		}
 		defer udp.Close()
 		for _, taken := range []string{tcp.Addr().String(), udp.LocalAddr().String()} {
-			free := unstarted(t)
-			if err := free.Start(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			first := free.Addrs()[0]
-			free.Close()
+			first := loopback.Free(t)
 			s := unstarted(t, first, netip.MustParseAddrPort(taken))
 			if err := s.Start(t.Context()); err == nil || !strings.Contains(err.Error(), taken) {
 				t.Errorf("%s: %v", taken, err)

@@ -82,10 +82,10 @@ type world struct {
 	addr     string
 }
 
-var loopback = netip.MustParseAddrPort("127.0.0.1:0")
+var local = netip.MustParseAddrPort("127.0.0.1:0")
 
 func config(r prometheus.Registerer) nameserver.Config {
-	return nameserver.Config{Listen: []netip.AddrPort{loopback}, Logger: slog.New(slog.DiscardHandler), Registerer: r}
+	return nameserver.Config{Listen: []netip.AddrPort{local}, Logger: slog.New(slog.DiscardHandler), Registerer: r}
 }
 
 func serve(t testing.TB, z postern.Zones, change ...func(*nameserver.Config)) *world {

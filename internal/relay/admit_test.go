@@ -26,7 +26,7 @@ func testAdmits(t *testing.T, kind relay.Kind) {
 	t.Parallel()
 	b := listen(t)
 	judged := make(chan relay.Arrival, 1)
-	p := start(t, setup{kind: kind, proxied: true, sources: []netip.Prefix{loopback}, match: func(a *relay.Arrival) relay.Verdict {
+	p := start(t, setup{kind: kind, proxied: true, sources: []netip.Prefix{local}, match: func(a *relay.Arrival) relay.Verdict {
 		first := *a
 		first.HelloBytes = bytes.Clone(a.HelloBytes) // it must not be kept
 		judged <- first
@@ -128,7 +128,7 @@ func testSplit(t *testing.T, kind relay.Kind) {
 	prepare := func(t *testing.T) (*proxy, *backend) {
 		t.Parallel()
 		b := listen(t)
-		return start(t, setup{kind: kind, proxied: true, sources: []netip.Prefix{loopback}, match: to(b.addr)}), b
+		return start(t, setup{kind: kind, proxied: true, sources: []netip.Prefix{local}, match: to(b.addr)}), b
 	}
 	t.Run("byte by byte", func(t *testing.T) {
 		p, b := prepare(t)

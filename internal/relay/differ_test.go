@@ -263,7 +263,7 @@ func newStage(t *testing.T, kind relay.Kind) *stage {
 		match := func(a *relay.Arrival) relay.Verdict {
 			return relay.Verdict{Backends: []netip.AddrPort{b.addr}, Prologue: binary.BigEndian.AppendUint64(nil, uint64(a.Peer.Port()))}
 		}
-		if err := e.Serve(relay.Listener{Acceptor: ln, Name: "test", ProxyProtocol: true, Sources: []netip.Prefix{loopback}}, match, s); err != nil {
+		if err := e.Serve(relay.Listener{Acceptor: ln, Name: "test", ProxyProtocol: true, Sources: []netip.Prefix{local}}, match, s); err != nil {
 			t.Error(err)
 		}
 	})

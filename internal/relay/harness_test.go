@@ -20,6 +20,7 @@ import (
 
 	"github.com/postern-net/postern/internal/proxyproto"
 	"github.com/postern-net/postern/internal/relay"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,7 +34,7 @@ const (
 )
 
 var (
-	loopback   = netip.MustParsePrefix("127.0.0.0/8")
+	local      = netip.MustParsePrefix("127.0.0.0/8")
 	clientAddr = netip.MustParseAddrPort("10.0.0.5:49153")
 	targetAddr = netip.MustParseAddrPort("10.1.0.7:443")
 )
@@ -266,11 +267,7 @@ func (b *backend) accept(t *testing.T) *net.TCPConn {
 // free is an address on which nobody listens.
 func free(t *testing.T) netip.AddrPort {
 	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
+	return loopback.Free(t)
 }
 
 // sink takes what a TLS client writes first and then fails it.

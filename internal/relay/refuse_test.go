@@ -23,7 +23,7 @@ func testRefuses(t *testing.T, kind relay.Kind) {
 	badCRC[20]++
 	tooLarge := append([]byte{0x16, 3, 1, 0x40, 0, 1, 0, 0x60, 0}, make([]byte, 100)...)
 	denied := func(*relay.Arrival) relay.Verdict { return relay.Verdict{Deny: postern.DenyNotAuthorized} }
-	trusted := []netip.Prefix{loopback}
+	trusted := []netip.Prefix{local}
 	elsewhere := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 
 	for _, tc := range []struct {
@@ -138,7 +138,7 @@ func testProbes(t *testing.T, kind relay.Kind) {
 			if len(tc.send) == 14 {
 				tc.send = append(tc.send, 0, 0)
 			}
-			p := start(t, setup{kind: kind, proxied: !tc.plain, sources: []netip.Prefix{loopback}, match: to()})
+			p := start(t, setup{kind: kind, proxied: !tc.plain, sources: []netip.Prefix{local}, match: to()})
 			c := dial(t, p.addr)
 			send(t, c, tc.send)
 			if tc.end {

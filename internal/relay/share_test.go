@@ -40,7 +40,7 @@ func testShares(t *testing.T, kind relay.Kind) {
 			p := start(t, setup{
 				kind:   kind,
 				config: relay.Config{MaxConnections: 4}, // so that a share is one
-				match:  to(b.addr), proxied: true, sources: []netip.Prefix{loopback},
+				match:  to(b.addr), proxied: true, sources: []netip.Prefix{local},
 			})
 			h := hello(t, host)
 			ask := func(source netip.AddrPort, id string) *net.TCPConn {
@@ -85,7 +85,7 @@ func testOverTheShareIsInNoBudget(t *testing.T, kind relay.Kind) {
 	p := start(t, setup{
 		kind:   kind,
 		config: relay.Config{MaxConnections: 2, MaxPerClient: 1, AlertLinger: patience},
-		match:  to(b.addr), proxied: true, sources: []netip.Prefix{loopback},
+		match:  to(b.addr), proxied: true, sources: []netip.Prefix{local},
 	})
 	h := hello(t, host)
 	for i := range 4 {

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/postern-net/postern/internal/localaws/eni"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -240,13 +241,8 @@ func TestRefusedNeverReachesTheTarget(t *testing.T) {
 }
 
 func TestNextTargetWhenOneIsDown(t *testing.T) {
-	down := listen(t, "127.0.0.1:0")
-	dead := netip.MustParseAddrPort(down.Addr().String())
-	if err := down.Close(); err != nil {
-		t.Fatal(err)
-	}
 	a, b := newTarget(t), newTarget(t)
-	l := open(t, nil, dead, a.addr, b.addr)
+	l := open(t, nil, loopback.Free(t), a.addr, b.addr)
 	for range 3 {
 		c := dial(t, l.Addr())
 		write(t, c, "x")
@@ -255,7 +251,7 @@ func TestNextTargetWhenOneIsDown(t *testing.T) {
 	for _, tg := range []*target{a, a, b} {
 		expect(t, tg.accept(t), header+"x")
 	}
-	expectRefused(t, open(t, nil, dead).Addr())
+	expectRefused(t, open(t, nil, loopback.Free(t)).Addr())
 	expectRefused(t, open(t, nil).Addr())
 }
 
