@@ -50,7 +50,7 @@ func (in *Ingress) MatchPrivate(a *relay.Arrival) relay.Verdict {
 	if h.organization.n > 0 && t.string(h.organization) != organization {
 		return refuse(postern.DenyNotAuthorized)
 	}
-	return admit(a, t.to(h), organization)
+	return admit(a, t.to(h), organization, t.string(h.tenant))
 }
 
 // MatchPublic judges a connection that came over the internet: the host must
@@ -77,7 +77,7 @@ func (in *Ingress) MatchPublic(a *relay.Arrival) relay.Verdict {
 	if !h.public && !t.drain(h, a.At) {
 		return relay.Verdict{Deny: postern.DenyNotPublic, Organization: organization}
 	}
-	return admit(a, t.to(h), organization)
+	return admit(a, t.to(h), organization, t.string(h.tenant))
 }
 
 // prologueSize holds the header that goes ahead to a backend, nearly always.
@@ -86,7 +86,7 @@ const prologueSize = 192
 // admit tells the backend what was admitted. On a host that organizations
 // share, the organization is that of the endpoint, and the backend decides by
 // it.
-func admit(a *relay.Arrival, backends []netip.AddrPort, organization string) relay.Verdict {
+func admit(a *relay.Arrival, backends []netip.AddrPort, organization, tenant string) relay.Verdict {
 	prologue, err := proxyproto.Append(make([]byte, 0, prologueSize), proxyproto.Header{
 		Source:        a.Client(),
 		Destination:   a.Target(),
@@ -98,5 +98,5 @@ func admit(a *relay.Arrival, backends []netip.AddrPort, organization string) rel
 		// The table and the parsers let nothing pass that cannot be written.
 		return relay.Verdict{Deny: postern.DenyBackendDown, Cause: err, Organization: organization}
 	}
-	return relay.Verdict{Organization: organization, Backends: backends, Prologue: prologue}
+	return relay.Verdict{Organization: organization, Tenant: tenant, Backends: backends, Prologue: prologue}
 }

@@ -125,6 +125,9 @@ func TestMatchPrivate(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			v := in.MatchPrivate(private(tc.endpoint, tc.host))
+			if whose := r.Hosts[tc.host].Tenant; v.Deny == "" && v.Tenant != whose {
+				t.Errorf("of tenant %q, want %q", v.Tenant, whose)
+			}
 			if v.Deny != tc.want || v.Organization != tc.account {
 				t.Fatalf("denial %q on the account of %q, want %q, %q", v.Deny, v.Organization, tc.want, tc.account)
 			}

@@ -54,22 +54,9 @@ func (in *Ingress) Closed(a *relay.Arrival, v relay.Verdict, s relay.Stats) {
 	m.open.Dec()
 	m.up.Add(float64(s.Up))
 	m.down.Add(float64(s.Down))
-	in.metrics.tenants.add(in.tenant(a.Hello.ServerName), s.Up, s.Down)
+	// Whose it was when it was admitted: the table may know the host no more.
+	in.metrics.tenants.add(v.Tenant, s.Up, s.Down)
 	in.access.add(accesslog.Admitted, logClosed, a, v, &s)
-}
-
-// tenant is whose a host is; "" for one that organizations share, or that the
-// table does not know any more.
-func (in *Ingress) tenant(name string) string {
-	t := in.table.Load()
-	if t == nil {
-		return ""
-	}
-	h, _ := t.host(name)
-	if h == nil {
-		return ""
-	}
-	return t.string(h.tenant)
 }
 
 // Flush returns when the access log has everything that was told so far.

@@ -77,17 +77,19 @@ func TestTenantBytes(t *testing.T) {
 	r := large(tenants, 10)
 	r.Hosts[request] = postern.Host{Shared: true, RegionBackends: map[string][]netip.AddrPort{region: backends}}
 	apply(t, in, r)
-	closed := func(host string, up, down int64) {
-		in.Opened(private(id(0), host), relay.Verdict{})
-		in.Closed(private(id(0), host), relay.Verdict{}, relay.Stats{Up: up, Down: down})
+	closed := func(host, tenant string, up, down int64) {
+		in.Opened(private(id(0), host), relay.Verdict{Tenant: tenant})
+		in.Closed(private(id(0), host), relay.Verdict{Tenant: tenant}, relay.Stats{Up: up, Down: down})
 	}
-	for range 2 {
-		for i := range tenants {
-			closed(name(i), 1, int64(i))
-		}
+	for i := range tenants {
+		closed(name(i), fmt.Sprintf("tenant-%07d", i), 1, int64(i))
 	}
-	closed(request, 100, 200)
-	closed("nobody.example", 1000, 2000)
+	in.Withdraw() // what a withdrawal cuts is the tenant's still
+	for i := range tenants {
+		closed(name(i), fmt.Sprintf("tenant-%07d", i), 1, int64(i))
+	}
+	closed(request, "", 100, 200)
+	closed("nobody.example", "", 1000, 2000)
 	got := map[string]float64{}
 	for series, v := range gather(t, registry) {
 		if rest, ok := strings.CutPrefix(series, "postern_ingress_tenant_bytes_total "); ok {

@@ -30,7 +30,7 @@ func testAdmits(t *testing.T, kind relay.Kind) {
 		first := *a
 		first.HelloBytes = bytes.Clone(a.HelloBytes) // it must not be kept
 		judged <- first
-		return relay.Verdict{Backends: []netip.AddrPort{b.addr}, Prologue: []byte("prologue"), Organization: "example-corp"}
+		return relay.Verdict{Backends: []netip.AddrPort{b.addr}, Prologue: []byte("prologue"), Organization: "example-corp", Tenant: "example"}
 	}})
 	c := dial(t, p.addr)
 	h := hello(t, host, "h2")
@@ -59,7 +59,7 @@ func testAdmits(t *testing.T, kind relay.Kind) {
 	}
 	p.wait(t, "opened", 1)
 	r := p.wait(t, "closed", 1)[0]
-	if r.stats.Up != int64(len(h)+len("and more")) || r.stats.Down != 6 || r.stats.Backend != b.addr || r.verdict.Organization != "example-corp" {
+	if r.stats.Up != int64(len(h)+len("and more")) || r.stats.Down != 6 || r.stats.Backend != b.addr || r.verdict.Organization != "example-corp" || r.verdict.Tenant != "example" {
 		t.Errorf("closed with %+v, %+v", r.stats, r.verdict)
 	}
 	if r.stats.End != relay.EndFinished || r.stats.Duration <= 0 {

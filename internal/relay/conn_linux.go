@@ -205,7 +205,7 @@ func (l *loop) discard(c *conn, reset bool) {
 // end finishes an open connection and reports it.
 func (l *loop) end(c *conn, why End) {
 	a, v, b := &l.arrival, Verdict{}, netip.AddrPort{}
-	l.unpack(c, a, &v.Organization, &b)
+	l.unpack(c, a, &v, &b)
 	stats := Stats{
 		Up: c.sides[backend].sent, Down: c.sides[client].sent, Duration: time.Since(c.at), Backend: b, End: why,
 	}

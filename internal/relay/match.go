@@ -78,6 +78,7 @@ type Verdict struct {
 	Deny         postern.Denial   // "" admits
 	Cause        error            // what the bytes or the backends did, for the log; nil when Deny says all
 	Organization string           // on whose account; "" while unknown
+	Tenant       string           // whose traffic it is; "" of a host that organizations share
 	Backends     []netip.AddrPort // tried in this order
 	// Failed is told of each backend that did not take the connection, unless
 	// it is nil. It must not block.

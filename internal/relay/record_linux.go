@@ -25,7 +25,7 @@ func (l *loop) pack(a *attempt) string {
 	for _, ap := range []netip.AddrPort{a.backend(), at.Peer, at.Local, h.Source, h.Destination} {
 		b = packAddress(b, ap)
 	}
-	for _, s := range []string{a.verdict.Organization, h.VPCEndpointID, h.Authority, h.Organization, at.Hello.ServerName} {
+	for _, s := range []string{a.verdict.Organization, a.verdict.Tenant, h.VPCEndpointID, h.Authority, h.Organization, at.Hello.ServerName} {
 		b = append(b, byte(len(s)))
 		b = append(b, s...)
 	}
@@ -40,12 +40,12 @@ func packAddress(b []byte, ap netip.AddrPort) []byte {
 }
 
 // unpack is the opposite of pack. The texts are parts of the record.
-func (l *loop) unpack(c *conn, a *Arrival, organization *string, to *netip.AddrPort) {
+func (l *loop) unpack(c *conn, a *Arrival, v *Verdict, to *netip.AddrPort) {
 	r := unpacker(c.record[prologueHash:])
 	*to = r.address()
 	*a = Arrival{Listener: c.served.Name, At: c.at, Peer: r.address(), Local: r.address()}
 	a.Proxy = proxyproto.Header{Source: r.address(), Destination: r.address()}
-	*organization = r.text()
+	v.Organization, v.Tenant = r.text(), r.text()
 	a.Proxy.VPCEndpointID, a.Proxy.Authority, a.Proxy.Organization = r.text(), r.text(), r.text()
 	a.Hello = clienthello.Hello{ServerName: r.text()}
 }
@@ -104,9 +104,9 @@ func (l *loop) judgeSome() {
 
 // stillAdmitted judges an open connection again.
 func (l *loop) stillAdmitted(c *conn) bool {
-	var organization string
+	var was Verdict
 	var to netip.AddrPort
-	l.unpack(c, &l.arrival, &organization, &to)
+	l.unpack(c, &l.arrival, &was, &to)
 	now := c.served.match(&l.arrival)
 	return now.Deny == "" && now.keeps(to) && maphash.Bytes(l.engine.seed, now.Prologue) == binary.LittleEndian.Uint64([]byte(c.record[:prologueHash]))
 }

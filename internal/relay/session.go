@@ -66,7 +66,7 @@ func (s *session) run() {
 	s.active.Store(s.engine.now())
 	// Of the verdict, what is needed later: the rest may be part of a table of
 	// rules that is long out of force by then.
-	kept := Verdict{Organization: strings.Clone(v.Organization), Prologue: v.Prologue}
+	kept := Verdict{Organization: strings.Clone(v.Organization), Tenant: strings.Clone(v.Tenant), Prologue: v.Prologue}
 	s.admitted.Store(&kept)
 	if s.engine.generation.Load() != generation && !s.stillAdmitted(&kept) {
 		s.cut(EndRevoked) // the rules changed while the backend was dialed
@@ -75,7 +75,7 @@ func (s *session) run() {
 	b.free()
 	stats := s.relay(up)
 	stats.Backend, stats.Duration = address, time.Since(s.arrival.At)
-	s.observer.Closed(&s.arrival, Verdict{Organization: kept.Organization}, stats)
+	s.observer.Closed(&s.arrival, Verdict{Organization: kept.Organization, Tenant: kept.Tenant}, stats)
 }
 
 // read reads until the arrival can be judged, and returns the bytes from the
