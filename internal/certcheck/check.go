@@ -100,13 +100,22 @@ func (c *Checker) Check(ctx context.Context, t Target) ([]postern.Finding, error
 		})
 	}
 	wg.Wait()
-	if ctx.Err() != nil {
+	if err := ended(ctx); err != nil {
 		if found := order(certificates(t, seen)); len(found) > 0 && !Good(found) {
 			return found, nil
 		}
-		return nil, fmt.Errorf("certcheck: %s: %w", t.Hostname, context.Cause(ctx))
+		return nil, fmt.Errorf("certcheck: %s: %w", t.Hostname, err)
 	}
 	return judge(t, seen), nil
+}
+
+// ended is why the time for a look is over. A connection's deadline, which is the
+// same as ctx', may be noticed a moment before that one.
+func ended(ctx context.Context) error {
+	if until, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(until) {
+		return context.DeadlineExceeded
+	}
+	return context.Cause(ctx)
 }
 
 func (c *Checker) checkTarget(t Target) error {
