@@ -81,7 +81,7 @@ func write(dir, name, text string) (string, error) {
 }
 
 // haproxy: threads as there are processors, the lookup in a map, which is its
-// fastest, a PROXY header of version 2 to the backend as ours. 2.6 cannot read
+// fastest, a PROXY header of version 2 to the backend and pipes of 1 MB as ours. 2.6 cannot read
 // the endpoint's ID out of the header (2.9 can), so it does without.
 func haproxy(more string) func(peer, string) ([]string, error) {
 	return func(p peer, dir string) ([]string, error) {
@@ -103,6 +103,7 @@ func haproxy(more string) func(peer, string) ([]string, error) {
   nbthread 2
   maxconn 9200
   maxpipes 200
+  tune.pipesize 1048576
 defaults
   mode tcp
   timeout connect 3s

