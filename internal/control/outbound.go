@@ -99,7 +99,7 @@ func (l *Loop) OutboundRound(ctx context.Context) (settled bool, err error) {
 	var actions []plan.ConnectionAction
 	for i, c := range d.connections {
 		step := plan.Connection(c, views[i])
-		settled = settled && (!step.Unsettled || l.gaveUp(c.ID))
+		settled = settled && (!step.Unsettled || l.rested(step))
 		stored, err := l.recordConnection(ctx, c, step, looked[i])
 		if err != nil {
 			return false, err
@@ -119,7 +119,7 @@ func (l *Loop) OutboundRound(ctx context.Context) (settled bool, err error) {
 		return false, err
 	}
 	l.actOutbound(ctx, actions)
-	return settled && len(actions) == 0, nil
+	return settled && !slices.ContainsFunc(actions, func(a plan.ConnectionAction) bool { return a.Kind != l.gaveUp(a.Connection) }), nil
 }
 
 // outboundDesired is what the outbound lane reads.
@@ -303,13 +303,25 @@ func (l *Loop) rests(id string) bool {
 	return makes(r.kind) && l.Now().Before(r.until)
 }
 
-// gaveUp tells whether AWS has refused so often that only the next resync period
-// brings another attempt.
-func (l *Loop) gaveUp(id string) bool {
+// gaveUp is what AWS has refused of a connection so often that only the next
+// resync period brings another attempt; "": nothing.
+func (l *Loop) gaveUp(id string) plan.ConnectionActionKind {
 	l.outbound.mu.Lock()
 	defer l.outbound.mu.Unlock()
-	r := l.outbound.refused[id]
-	return makes(r.kind) && r.pause >= l.Resync && l.Now().Before(r.until)
+	if r := l.outbound.refused[id]; r.pause >= l.Resync && l.Now().Before(r.until) {
+		return r.kind
+	}
+	return ""
+}
+
+// rested tells whether what a step is about waits for the next resync period,
+// for AWS has refused it so often.
+func (l *Loop) rested(s plan.ConnectionStep) bool {
+	kind := l.gaveUp(s.After.ID)
+	if len(s.Actions) == 0 { // what makes something is not planned before its pause is over
+		return makes(kind) && !s.After.Removing
+	}
+	return !slices.ContainsFunc(s.Actions, func(a plan.ConnectionAction) bool { return a.Kind != kind })
 }
 
 // recordConnection stores what a round decided. False: the connection was

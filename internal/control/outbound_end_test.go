@@ -41,10 +41,9 @@ func TestADataConnectionGoesInOrder(t *testing.T) {
 		note("endpoint", len(es) == 0)
 		note("group", len(gs) == 0)
 		note("row", w.connection("dc_a").ID == "")
-		if settled {
+		if news := w.look(); settled && !news {
 			break
 		}
-		w.look()
 		w.advance(time.Second)
 	}
 	if diff := cmp.Diff([]string{"route", "endpoint", "group", "row"}, order); diff != "" {
@@ -261,6 +260,26 @@ func TestTheOutboundLaneRuns(t *testing.T) {
 	})
 }
 
+// A removal that waits for a node goes on when that node obeys it, and not only
+// at the next resync period.
+func TestAHeldRemovalGoesOnAtOnce(t *testing.T) {
+	w := newOutboundWorld(t)
+	w.readyConnection(control.New(w.config()))
+	w.blind = true
+	w.remove()
+	c := w.config()
+	c.Settle = 4 * time.Millisecond
+	w.running(control.New(c))
+	w.until(func() bool { return strings.Contains(w.condition(postern.Connected).Message, egressNode) })
+	w.has(1, 1)
+	w.blind = false
+	w.until(func() bool {
+		w.look()
+		es, _ := w.atAWS()
+		return len(es) == 0
+	})
+}
+
 // AWS gives the addresses of a deleted endpoint to the next one, which may be
 // another tenant's: so an endpoint stays until no egress node leads there.
 func TestAnEndpointStaysWhileANodeLeadsThere(t *testing.T) {
@@ -275,7 +294,8 @@ func TestAnEndpointStaysWhileANodeLeadsThere(t *testing.T) {
 			w.blind = true
 			w.remove()
 			for range 10 {
-				if settled, err := l.OutboundRound(t.Context()); err != nil || settled {
+				// Nobody looks before the node, or an operator, does something.
+				if settled, err := l.OutboundRound(t.Context()); err != nil || !settled {
 					t.Fatal(settled, err)
 				}
 				w.advance(time.Minute)
@@ -386,12 +406,24 @@ func TestWhatAWSRefusesIsTriedEverMoreSeldom(t *testing.T) {
 	// A deletion likewise, which waits for nothing that was refused before.
 	w.fault(localaws.Fault{Kind: localaws.FaultError, Action: "DeleteVpcEndpoints", Code: "InternalError", Status: 500})
 	w.remove()
+	rested := 0
 	for range 120 {
-		round()
+		settled, err := l.OutboundRound(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if settled {
+			rested++
+		}
+		w.advance(time.Second)
 		w.look()
 	}
 	if count.deleted < 6 || count.deleted > 8 {
 		t.Errorf("in two minutes it was to be deleted %d times", count.deleted)
+	}
+	// The first pauses add up to a minute; in the second nobody looks.
+	if rested < 50 || rested > 65 {
+		t.Errorf("it was at rest for %d of 120 seconds", rested)
 	}
 	w.aws.Faults().Clear()
 	w.advance(time.Minute)

@@ -266,11 +266,14 @@ func removeConnection(c postern.DataConnection, v ConnectionView) ConnectionStep
 		s.Delete = true // nothing of it was ever at AWS
 		return s
 	}
+	// What a node obeys wakes the loop: until then there is nothing to look for.
+	waits := held && len(v.Removal.Waiting) > 0
 	if v.Cloud == nil {
+		s.Unsettled = !waits
 		return s
 	}
 	if held && slices.ContainsFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool { return !going(e.State) }) {
-		s.After.MissingSince = time.Time{}
+		s.After.MissingSince, s.Unsettled = time.Time{}, !waits
 		return s
 	}
 	var left bool
