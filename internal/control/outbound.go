@@ -101,11 +101,14 @@ func (l *Loop) OutboundRound(ctx context.Context) (settled bool, err error) {
 		step := plan.Connection(c, views[i])
 		settled = settled && (!step.Unsettled || l.rested(step))
 		stored, err := l.recordConnection(ctx, c, step, looked[i])
-		if err != nil {
+		if err != nil { // what was found of this one and of those behind it is stored nowhere
+			for j := range d.connections[i:] {
+				l.lookAgain(d.connections[i+j].ID, views[i+j])
+			}
 			return false, err
 		}
 		if !stored { // it was changed meanwhile
-			l.lookAgain(c.ID)
+			l.lookAgain(c.ID, views[i])
 			settled = false
 			continue
 		}

@@ -137,12 +137,15 @@ func (l *Loop) takeLook(id string) (found, bool) {
 	return f, ok
 }
 
-// lookAgain forgets a look whose outcome was not stored.
-func (l *Loop) lookAgain(id string) {
+// lookAgain forgets a look whose outcome, which v has, was not stored.
+func (l *Loop) lookAgain(id string, v plan.ConnectionView) {
 	l.outbound.mu.Lock()
 	defer l.outbound.mu.Unlock()
 	delete(l.outbound.looked, id)
 	delete(l.outbound.served, id)
+	if v.Hostname.Looked {
+		delete(l.outbound.asked, id)
+	}
 }
 
 // due tells whether it is time to look at a connection's service: when somebody

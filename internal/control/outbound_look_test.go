@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -170,4 +171,38 @@ func TestSlowLooksHoldUpNobodyElse(t *testing.T) {
 	close(answer)
 	w.restOutbound(l)
 	w.wants("dc_a", postern.DataConnectionPendingAcceptance, postern.Connected, postern.ReasonWaitsForAcceptance)
+}
+
+// What a look found is not lost with a round that could not store it.
+func TestAProofThatWasNotStoredIsAskedForAgain(t *testing.T) {
+	w := newOutboundWorld(t)
+	ids := map[string]string{"dc_a": "example-corp", "dc_g": "globex"}
+	for id, o := range ids {
+		hostname := "trino." + o + ".com"
+		w.publishProof(o, hostname)
+		w.request(id, o, func(c *postern.DataConnection) { c.Hostname, c.VerifyAsked = hostname, time.Time{} })
+	}
+	w.advance(6 * time.Minute)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := w.config()
+	c.Now = func() time.Time { // is asked for again when the first event is written
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.asked == len(ids) {
+			cancel()
+		}
+		return w.clock()
+	}
+	l := control.New(c)
+	if _, err := l.OutboundRound(ctx); err == nil || ctx.Err() == nil {
+		t.Fatal("the round stored what it found: the test proves nothing", err)
+	}
+	for id := range ids {
+		w.wants(id, postern.DataConnectionRequested, postern.HostnameProven, "")
+	}
+	w.restOutbound(l)
+	for id := range ids {
+		w.wants(id, postern.DataConnectionAwaitsPermission, postern.HostnameProven, postern.ReasonChallengeFound)
+	}
 }
