@@ -3,8 +3,10 @@ package serve
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -174,33 +176,62 @@ func wireLook(t task, at time.Time, findings []postern.Finding) client.ClusterLo
 // tell sends what was found. What is not taken is sent again, unless a later look
 // found something else.
 func (l *lookout) tell(ctx context.Context, to *client.Client) {
+	var looks []client.ClusterLook
 	l.mu.Lock()
-	report := client.ClusterReport{ID: l.node, SentAt: time.Now(), Clusters: []client.ClusterLook{}}
 	for _, id := range slices.Sorted(maps.Keys(l.found)) {
-		if len(report.Clusters) < postern.MaxReportLooks {
-			report.Clusters = append(report.Clusters, l.found[id])
+		if len(looks) < postern.MaxReportLooks {
+			looks = append(looks, l.found[id])
 		}
 	}
 	l.mu.Unlock()
-	if len(report.Clusters) == 0 || ctx.Err() != nil || time.Now().Before(l.quiet) {
+	if len(looks) == 0 || ctx.Err() != nil || time.Now().Before(l.quiet) {
 		return
 	}
-	err := to.ReportClusters(ctx, report)
-	switch {
-	case err == nil:
-	case client.HasCode(err, string(postern.CodeInvalid)), client.HasCode(err, string(postern.CodeForbidden)):
-		// Sent again it would be refused again.
-		l.log.Error("the control plane refuses what was found of clusters, which is dropped", "error", err)
-	default:
+	if err := l.send(ctx, to, looks); err != nil {
 		l.log.Debug("what was found of clusters was not taken; it is sent again", "error", err)
 		l.quiet = time.Now().Add(tellAgain)
-		return
+	}
+}
+
+// send sends looks in one report. One that is refused is sent in halves, until
+// only what the control plane would refuse again is dropped: a look at one
+// customer's cluster must not keep others' from being told. An error: they were
+// neither taken nor refused.
+func (l *lookout) send(ctx context.Context, to *client.Client, looks []client.ClusterLook) error {
+	err := to.ReportClusters(ctx, client.ClusterReport{ID: l.node, SentAt: time.Now(), Clusters: looks})
+	switch {
+	case err == nil:
+	case !refusesContent(err):
+		return err
+	case len(looks) > 1:
+		half := len(looks) / 2
+		if err := l.send(ctx, to, looks[:half]); err != nil {
+			return err
+		}
+		return l.send(ctx, to, looks[half:])
+	default:
+		l.log.Error("the control plane refuses what was found of a cluster, which is dropped", "connection", looks[0].ConnectionID, "error", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range report.Clusters {
+	for _, c := range looks {
 		if l.found[c.ConnectionID].LookedAt.Equal(c.LookedAt) {
 			delete(l.found, c.ConnectionID)
 		}
+	}
+	return nil
+}
+
+// refusesContent tells whether the same report would be refused again.
+func refusesContent(err error) bool {
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return true
+	default:
+		return false
 	}
 }

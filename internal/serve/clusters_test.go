@@ -12,11 +12,13 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/postern-net/postern"
@@ -209,6 +211,67 @@ func TestAnEgressNodeLooksAtClusters(t *testing.T) {
 		case <-e.found:
 		case <-time.After(time.Second):
 			quiet = true
+		}
+	}
+}
+
+// One look that the control plane refuses, for good, is dropped alone: looks at
+// other customers' clusters are told. What it may take later is kept.
+func TestARefusedLookIsDroppedAlone(t *testing.T) {
+	const most = 7
+	names := func(keep func(i int) bool) (out []string) {
+		for i := range 20 {
+			if keep(i) {
+				out = append(out, fmt.Sprintf("dc_%02d", i))
+			}
+		}
+		return out
+	}
+	bad := func(i int) bool { return i == 3 || i == 4 || i == 19 }
+	all, none := names(func(int) bool { return true }), names(func(int) bool { return false })
+	for status, c := range map[int]struct{ taken, left []string }{
+		http.StatusBadRequest:            {names(func(i int) bool { return !bad(i) }), none},
+		http.StatusForbidden:             {names(func(i int) bool { return !bad(i) }), none},
+		http.StatusUnprocessableEntity:   {names(func(i int) bool { return !bad(i) }), none},
+		http.StatusRequestEntityTooLarge: {all, none},
+		http.StatusConflict:              {none, all},
+		http.StatusInternalServerError:   {none, all},
+		http.StatusUnauthorized:          {none, all},
+	} {
+		var taken []string
+		api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var report client.ClusterReport
+			if err := json.NewDecoder(r.Body).Decode(&report); err != nil || report.ID != "out-a" || report.SentAt.IsZero() {
+				t.Errorf("reported %+v, %v", report, err)
+			}
+			refused := len(report.Clusters) > most
+			for _, l := range report.Clusters {
+				refused = refused || status != http.StatusRequestEntityTooLarge && slices.Contains(names(bad), l.ConnectionID)
+			}
+			if refused {
+				w.WriteHeader(status)
+				return
+			}
+			for _, l := range report.Clusters {
+				taken = append(taken, l.ConnectionID)
+			}
+			w.WriteHeader(http.StatusNoContent)
+		}))
+		to, err := client.New(api.URL, client.Options{Token: strings.Repeat("s", 40)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found []client.ClusterLook
+		for _, id := range all {
+			found = append(found, client.ClusterLook{ConnectionID: id, LookedAt: time.Now()})
+		}
+		left := serve.TellClusters(t.Context(), to, slog.New(slog.DiscardHandler), found)
+		api.Close()
+		if diff := cmp.Diff(c.taken, taken); diff != "" {
+			t.Errorf("%d: it took %s", status, diff)
+		}
+		if diff := cmp.Diff(c.left, left); diff != "" {
+			t.Errorf("%d: to be told again: %s", status, diff)
 		}
 	}
 }

@@ -1,11 +1,15 @@
 package serve
 
 import (
+	"context"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/certcheck"
 	"github.com/postern-net/postern/internal/scim"
 )
@@ -28,4 +32,15 @@ func OpenCertificates(c Config) (ofSCIM, ofEgress error) {
 	_, ofSCIM = (&scimDoors{}).certificates(c, log)
 	_, ofEgress = newExits(c, certcheck.Config{}, log, log, prometheus.NewRegistry())
 	return ofSCIM, ofEgress
+}
+
+// TellClusters has a node tell what it found, and returns of which connections it
+// has to be told again.
+func TellClusters(ctx context.Context, to *client.Client, log *slog.Logger, found []client.ClusterLook) (left []string) {
+	l := &lookout{node: "out-a", log: log, found: map[string]client.ClusterLook{}}
+	for _, f := range found {
+		l.found[f.ConnectionID] = f
+	}
+	l.tell(ctx, to)
+	return slices.Sorted(maps.Keys(l.found))
 }
