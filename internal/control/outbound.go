@@ -269,7 +269,8 @@ func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.
 	})
 	l.outbound.mu.Lock()
 	defer l.outbound.mu.Unlock()
-	v.Failed = l.outbound.refused[c.ID].message
+	refused := l.outbound.refused[c.ID]
+	v.Failed = plan.Refusal{Kind: refused.kind, Message: refused.message}
 	if l.outbound.since.IsZero() {
 		l.outbound.since = v.Now
 	}

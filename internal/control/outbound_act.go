@@ -50,7 +50,7 @@ func (l *Loop) actOnConnection(limited, whole context.Context, a plan.Connection
 		}
 	case limited.Err() != nil:
 	case a.Kind == plan.DeleteGroup && postern.CodeOf(err) == postern.CodeConflict:
-		l.taken(a.Connection) // its endpoint's interfaces go a while after the endpoint
+		l.refuse(a, err) // its endpoint's interfaces go a while after the endpoint
 	default:
 		l.Logger.Error("an action at AWS failed; it is tried again", "connection", a.Connection, "region", a.Region, "action", a.Kind, "error", err)
 		l.refuse(a, err)

@@ -19,7 +19,7 @@ type ConnectionView struct {
 	Cloud     *ConnectionCloud // nil: AWS did not answer
 	Check     CheckView
 	Removal   RemovalView
-	Failed    string // why AWS last refused to make something of it
+	Failed    Refusal
 	Rules     Rules
 	Now       time.Time
 }
@@ -84,6 +84,13 @@ type ConnectionAction struct {
 	Add, Remove  []postern.GroupRule // SetGroupRules
 	Put, Take    []string            // SetEndpointGroups: security groups
 	Why          string
+}
+
+// Refusal is what AWS refused last of a connection, and why; the zero value:
+// nothing.
+type Refusal struct {
+	Kind    ConnectionActionKind
+	Message string
 }
 
 // ConnectionStep is what one round makes of one data connection.

@@ -145,3 +145,32 @@ func TestFinalReasonsNameTheCommands(t *testing.T) {
 		}
 	}
 }
+
+// What AWS refused is told of what it refused, and of nothing else.
+func TestARefusalIsToldOfWhatWasRefused(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	const why = "the quota of endpoints is used up"
+	for kind, says := range map[plan.ConnectionActionKind]struct{ wanted, removed string }{
+		"":                     {"is made once", "its endpoint is being deleted"},
+		plan.CreateGroup:       {"AWS did not make it: " + why, "its endpoint is being deleted"},
+		plan.SetGroupRules:     {"AWS did not make it: " + why, "its endpoint is being deleted"},
+		plan.CreateEndpoint:    {"AWS did not make it: " + why, "its endpoint is being deleted"},
+		plan.SetEndpointGroups: {"is made once", "its endpoint is being deleted"},
+		plan.DeleteEndpoint:    {"is made once", "its endpoint could not be deleted: " + why},
+		plan.DeleteGroup:       {"is made once", "its security group could not be: " + why},
+	} {
+		for _, removing := range []bool{false, true} {
+			c, v := carriedConnection(now)
+			c.EndpointID, c.Addresses, c.Conditions, c.Removing = "", nil, nil, removing
+			v.Cloud.Endpoints, v.Failed, v.Removal.Withdrawn = nil, plan.Refusal{Kind: kind, Message: why}, true
+			want := says.wanted
+			if removing {
+				want = says.removed
+			}
+			got := postern.FindCondition(plan.Connection(c, v).After.Conditions, postern.Connected)
+			if !strings.Contains(got.Message, want) || strings.Contains(got.Message, why) != strings.Contains(want, why) {
+				t.Errorf("%s refused, removed %t: %s", kind, removing, got.Message)
+			}
+		}
+	}
+}

@@ -126,8 +126,8 @@ func (v ConnectionView) absent(c postern.DataConnection) postern.Condition {
 	case c.EndpointID != "":
 		out.Status, out.Reason = postern.False, postern.ReasonDeleted
 		out.Message = "its endpoint is gone from AWS; " + anew(c)
-	case v.Failed != "":
-		out.Status, out.Reason, out.Message = postern.False, postern.ReasonCreateFailed, "AWS did not make it: "+v.Failed+"; Postern tries again"
+	case v.Failed.Kind == CreateGroup || v.Failed.Kind == SetGroupRules || v.Failed.Kind == CreateEndpoint:
+		out.Status, out.Reason, out.Message = postern.False, postern.ReasonCreateFailed, "AWS did not make it: "+v.Failed.Message+"; Postern tries again"
 	case status(c, postern.HostnameProven) == postern.True && status(c, postern.ServiceAuthorized) == postern.True && status(c, postern.ServiceSuitable) == postern.True:
 		out.Status, out.Reason, out.Message = postern.False, postern.ReasonCreating, "the endpoint is being made"
 	default:
@@ -257,8 +257,10 @@ func removeConnection(c postern.DataConnection, v ConnectionView) ConnectionStep
 			" has to obey that: if it is gone for good, make sure that no workload reaches it, and say so (vendor: `postern node fence NODE`)"
 	case held:
 		message = "the data connection was deleted; its route is being taken back"
-	case v.Failed != "":
-		message = "its endpoint could not be deleted: " + v.Failed + "; Postern tries again"
+	case v.Failed.Kind == DeleteEndpoint:
+		message = "its endpoint could not be deleted: " + v.Failed.Message + "; Postern tries again"
+	case v.Failed.Kind == DeleteGroup:
+		message = "its endpoint was deleted, and its security group could not be: " + v.Failed.Message + "; Postern tries again"
 	}
 	v.set(&s.After, postern.Condition{Type: postern.Connected, Status: postern.False, Reason: postern.ReasonRemoving, Message: message})
 	v.set(&s.After, postern.Condition{Type: postern.Ready, Status: postern.False, Reason: postern.ReasonNotReady, Message: "see the other conditions"})

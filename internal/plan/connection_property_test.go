@@ -85,7 +85,7 @@ func drawConnectionView(t *rapid.T, now time.Time) plan.ConnectionView {
 		},
 		Service: plan.ServiceView{Looked: rapid.Bool().Draw(t, "service looked"), Silent: rapid.Bool().Draw(t, "service silent")},
 		Check:   drawLooks(t, now),
-		Failed:  rapid.SampledFrom([]string{"", "the quota"}).Draw(t, "failed"),
+		Failed:  rapid.SampledFrom([]plan.Refusal{{}, {Kind: plan.CreateEndpoint, Message: "the quota"}, {Kind: plan.DeleteEndpoint, Message: "no"}}).Draw(t, "failed"),
 	}
 	v.Removal.Withdrawn = rapid.Bool().Draw(t, "withdrawn")
 	if v.Removal.Withdrawn {
