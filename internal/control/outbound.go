@@ -350,7 +350,7 @@ func (l *Loop) recordConnection(ctx context.Context, before postern.DataConnecti
 		}
 		if after.Removing && !before.Removing {
 			return tx.AppendEvent(l.event("data-connection.released", "data-connection", after.ID, after.Organization,
-				after.Hostname+": its endpoint was not connected within "+plan.AcceptanceDays+" days, so that the data connection is deleted; request it anew when you are ready (`postern connections create`)"))
+				after.Hostname+": its endpoint has not been connected for "+plan.AcceptanceDays+" days, so that the data connection is deleted; request it anew when you are ready (`postern connections create`)"))
 		}
 		if message := connectionNews(before, after); message != "" {
 			return tx.AppendEvent(l.event("data-connection.state", "data-connection", after.ID, after.Organization, message))

@@ -16,6 +16,7 @@ import (
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/control"
 	"github.com/postern-net/postern/internal/localaws"
+	"github.com/postern-net/postern/internal/store"
 )
 
 // Deletion goes in the order of the gates, backwards, and leaves nothing.
@@ -454,21 +455,52 @@ func (w *outboundWorld) aging() (*control.Loop, *agedOutbound) {
 	return control.New(c), aged
 }
 
+// waited lets days pass, for AWS' clock and for what is known of a connection.
+func (w *outboundWorld) waited(aged *agedOutbound, created, connected int) {
+	w.t.Helper()
+	const day = 24 * time.Hour
+	aged.by = time.Duration(created) * day
+	w.update(func(tx *store.Tx) error {
+		c, err := tx.FindConnection("dc_a")
+		if err != nil {
+			return err
+		}
+		for i := range c.Conditions {
+			c.Conditions[i].Since = w.clock().Add(-time.Duration(connected) * day)
+		}
+		_, err = tx.UpdateConnection(c)
+		return err
+	})
+}
+
 // An endpoint that nobody accepts does not take up the network's quota for ever.
 func TestWhatIsNeverAcceptedIsReleased(t *testing.T) {
-	for name, end := range map[string]func(w *outboundWorld, endpoint string){
-		"waits":    func(*outboundWorld, string) {},
-		"rejected": func(w *outboundWorld, endpoint string) { w.reject("example-corp", endpoint) },
+	for name, c := range map[string]struct {
+		end                func(w *outboundWorld, l *control.Loop, endpoint string)
+		created, connected int // days ago, of which the last is the one too many
+	}{
+		"waits":    {func(*outboundWorld, *control.Loop, string) {}, 14, 14},
+		"rejected": {func(w *outboundWorld, _ *control.Loop, endpoint string) { w.reject("example-corp", endpoint) }, 14, 14},
+		"accepted, never found good, and rejected later": {func(w *outboundWorld, l *control.Loop, endpoint string) {
+			w.found(postern.Finding{Reason: postern.ReasonPrivateCA, Message: "private"})
+			w.accept("example-corp", endpoint)
+			w.again(l)
+			w.wants("dc_a", postern.DataConnectionVerifying, postern.Connected, postern.ReasonAvailable)
+			w.reject("example-corp", endpoint)
+		}, 34, 14},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newOutboundWorld(t)
 			l, aged := w.aging()
-			end(w, w.pending(l))
-			w.again(l)
-			aged.by = 13 * 24 * time.Hour
+			endpoint := w.pending(l)
+			c.end(w, l, endpoint)
+			aged.by = time.Duration(c.created-c.connected) * 24 * time.Hour
 			w.again(l)
 			w.has(1, 1)
-			aged.by = 14 * 24 * time.Hour
+			w.waited(aged, c.created-1, c.connected-1)
+			w.again(l)
+			w.has(1, 1)
+			w.waited(aged, c.created, c.connected)
 			w.restOutbound(l)
 			w.again(l)
 			w.again(l)
@@ -486,7 +518,7 @@ func TestWhatIsNeverAcceptedIsReleased(t *testing.T) {
 	l, aged := w.aging()
 	w.reject("example-corp", w.readyConnection(l))
 	w.again(l)
-	aged.by = 15 * 24 * time.Hour
+	w.waited(aged, 15, 15)
 	w.again(l)
 	w.wants("dc_a", postern.DataConnectionFailed, postern.Connected, postern.ReasonRejected)
 }

@@ -177,26 +177,35 @@ func (v ConnectionView) provision(c *postern.DataConnection) (out []ConnectionAc
 	return append(out, action)
 }
 
-// AcceptanceDays is for how many days an endpoint waits to be connected for the
-// first time. Whatever is left of it then is taken off AWS, where it counts
-// towards the quota of the egress' network.
+// AcceptanceDays is for how many days the endpoint of a connection that never was
+// ready may be there without being connected. Whatever is left of it then is taken
+// off AWS, where it counts towards the quota of the egress' network.
 const AcceptanceDays = "14"
 
 const acceptanceTime = 14 * 24 * time.Hour
 
-// overdue tells whether a connection's endpoint was never connected, and will
-// not be.
+// overdue tells whether a connection's endpoint has not been connected for long,
+// and will not be.
 func (v ConnectionView) overdue(c postern.DataConnection) bool {
 	e, ok := v.endpoint(c)
-	if !ok || !c.ReadyAt.IsZero() || e.CreatedAt.IsZero() || v.Now.Sub(e.CreatedAt) < acceptanceTime {
+	if !ok || !c.ReadyAt.IsZero() || e.CreatedAt.IsZero() {
 		return false
 	}
+	since := e.CreatedAt
 	switch e.State {
-	case postern.ConnectionPendingAcceptance, postern.ConnectionRejected, postern.ConnectionExpired, postern.ConnectionFailed:
-		return true
+	case postern.ConnectionPendingAcceptance: // AWS lets none return to this
+	case postern.ConnectionRejected, postern.ConnectionExpired, postern.ConnectionFailed:
+		last := postern.FindCondition(c.Conditions, postern.Connected)
+		if last.Status != postern.False {
+			return false // it is about to be told
+		}
+		if last.Since.After(since) { // it was connected until then
+			since = last.Since
+		}
 	default:
 		return false
 	}
+	return v.Now.Sub(since) >= acceptanceTime
 }
 
 // confine plans that an endpoint has its connection's security group and no

@@ -64,7 +64,8 @@ func drawConnection(t *rapid.T, now time.Time) postern.DataConnection {
 		if rapid.Bool().Draw(t, "has "+string(typ)) {
 			c.Conditions = postern.SetCondition(c.Conditions, postern.Condition{
 				Type: typ, Status: rapid.SampledFrom([]postern.ConditionStatus{postern.True, postern.False, postern.Unknown}).Draw(t, "status"),
-				Reason: rapid.SampledFrom(postern.Reasons()).Draw(t, "reason"), Message: "as it was", Since: now.Add(-time.Hour),
+				Reason: rapid.SampledFrom(postern.Reasons()).Draw(t, "reason"), Message: "as it was",
+				Since: now.Add(-time.Duration(rapid.SampledFrom([]int{0, 13, 14, 30}).Draw(t, "days so")) * 24 * time.Hour),
 			})
 		}
 	}
@@ -386,11 +387,13 @@ func checkDeletion(t *rapid.T, c postern.DataConnection, v plan.ConnectionView) 
 }
 
 // checkReleased demands that a connection that nobody deleted is given up only
-// when its endpoint is old and was never connected.
+// when its endpoint is old, and was not connected for long.
 func checkReleased(t *rapid.T, c postern.DataConnection, v plan.ConnectionView) {
+	last := postern.FindCondition(c.Conditions, postern.Connected)
+	apart := last.Status == postern.False && v.Now.Sub(last.Since) >= 14*24*time.Hour
 	old := v.Cloud != nil && slices.ContainsFunc(v.Cloud.Endpoints, func(e postern.OutboundEndpoint) bool {
 		return (c.EndpointID == "" || e.ID == c.EndpointID) && v.Now.Sub(e.CreatedAt) >= 14*24*time.Hour &&
-			e.State != postern.ConnectionAvailable && e.State != postern.ConnectionPending
+			e.State != postern.ConnectionAvailable && e.State != postern.ConnectionPending && (e.State == postern.ConnectionPendingAcceptance || apart)
 	})
 	if !c.ReadyAt.IsZero() || !old {
 		t.Fatalf("given up: %+v of %+v", c, v.Cloud)
