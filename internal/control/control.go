@@ -173,7 +173,15 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 // PublishStored hands out the routes and the zones that follow from what is
 // stored: the data plane is served before the cloud is asked anything, and
 // what was revoked before a crash stays revoked. Call it before Run.
-func (l *Loop) PublishStored(ctx context.Context) error { return l.publish(ctx) }
+func (l *Loop) PublishStored(ctx context.Context) error {
+	// Before any node speaks to this process.
+	err := l.Store.View(ctx, func(tx *store.Tx) error {
+		nodes, err := tx.ListNodes(store.Page{})
+		l.began(nodes)
+		return err
+	})
+	return errors.Join(err, l.publish(ctx))
+}
 
 // Round looks, decides, stores, publishes and acts once. It reports whether
 // everything has come to rest.

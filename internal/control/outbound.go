@@ -48,7 +48,7 @@ func (silent) Texts(context.Context, string) ([]string, error) { return nil, err
 type outboundMemory struct {
 	mu      sync.Mutex
 	looking sync.WaitGroup       // looks that are on their way
-	since   time.Time            // when this process began to look
+	since   time.Time            // when looks began to be taken, after nobody was there to take any
 	slots   chan struct{}        // taken by looks that are on their way
 	busy    map[string]bool      // by connection: it is being looked at
 	found   map[string]found     // by connection: what a look found that no round has taken
@@ -92,6 +92,7 @@ func (l *Loop) OutboundRound(ctx context.Context) (settled bool, err error) {
 	if len(d.connections)+len(d.removed) == 0 {
 		return true, nil
 	}
+	l.began(d.nodes)
 	l.forgetGone(d)
 	clouds := l.observeOutbound(ctx, d.regions())
 	views, looked, busy := l.lookAtAll(ctx, d, clouds)
@@ -271,9 +272,6 @@ func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.
 	defer l.outbound.mu.Unlock()
 	refused := l.outbound.refused[c.ID]
 	v.Failed = plan.Refusal{Kind: refused.kind, Message: refused.message}
-	if l.outbound.since.IsZero() {
-		l.outbound.since = v.Now
-	}
 	v.Check.Since = l.outbound.since
 	return v
 }

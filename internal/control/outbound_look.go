@@ -78,6 +78,23 @@ func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[stri
 	return views, looked, len(l.outbound.busy) > 0
 }
 
+// began notes since when nodes can tell what they look at, once in a process'
+// life. One that takes over at once from another, to which nodes spoke, gives
+// them no other time to do so: else one that is started again and again would
+// never hold their silence against anybody.
+func (l *Loop) began(nodes []postern.Node) {
+	l.outbound.mu.Lock()
+	defer l.outbound.mu.Unlock()
+	if !l.outbound.since.IsZero() {
+		return
+	}
+	now := l.Now()
+	l.outbound.since = now
+	if slices.ContainsFunc(nodes, func(n postern.Node) bool { return now.Sub(n.LastSeen) < l.Resync }) {
+		l.outbound.since = now.Add(-l.Rules.Looks.Lifetime)
+	}
+}
+
 // await waits for a group, up to a time.
 func await(ctx context.Context, group *sync.WaitGroup, most time.Duration) {
 	done := make(chan struct{})

@@ -78,6 +78,45 @@ func TestAVerdictEnds(t *testing.T) {
 	w.wants("dc_a", postern.DataConnectionDegraded, postern.Verified, postern.ReasonNotVerified)
 }
 
+// A control plane that is started again and again while nodes speak to it gives
+// them no new time to look each time.
+func TestAVerdictEndsWhateverIsRestarted(t *testing.T) {
+	w := newOutboundWorld(t)
+	w.readyConnection(control.New(w.config()))
+	w.blind = true
+	var ready []time.Duration
+	looked := w.clock()
+	for range 6 {
+		w.advance(50 * time.Second)
+		l := control.New(w.config())
+		if err := l.PublishStored(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.hear(egressNode)
+		w.restOutbound(l)
+		if w.connection("dc_a").State == postern.DataConnectionReady {
+			ready = append(ready, w.clock().Sub(looked))
+		}
+	}
+	w.wants("dc_a", postern.DataConnectionDegraded, postern.Verified, postern.ReasonNotVerified)
+	if len(ready) < 2 || ready[len(ready)-1] > 4*time.Minute {
+		t.Errorf("ready %s after the last look", ready)
+	}
+}
+
+// hear has a node say that it is there.
+func (w *outboundWorld) hear(node string) {
+	w.t.Helper()
+	w.update(func(tx *store.Tx) error {
+		n, err := tx.FindNode(node)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ReportNode(postern.NodeReport{Node: n.ID, BootID: n.BootID, Seq: n.ReportSeq + 1, AppliedRevision: n.AppliedRevision}, w.clock())
+		return err
+	})
+}
+
 // A second node that does not get through holds the connection: a tenant's
 // workloads may use that one.
 func TestEveryEgressNodeMustFindItGood(t *testing.T) {

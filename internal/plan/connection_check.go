@@ -21,7 +21,8 @@ type LookRules struct {
 type CheckView struct {
 	Nodes int                      // that are or may be the region's egress, and are not fenced
 	Looks []postern.ConnectionLook // the last one of each of them, by node
-	// Since is when looks began to be taken: before, nobody could report any.
+	// Since is when looks began to be taken: for a while before, nobody could
+	// report any.
 	Since time.Time
 }
 
@@ -79,6 +80,10 @@ func Looked(c postern.DataConnection, looks []postern.ConnectionLook) (at time.T
 	return at, true
 }
 
+// oldestVerdict is for how long after a look it may stand that nobody could
+// report another.
+const oldestVerdict = 24 * time.Hour
+
 // verified says what the egress found. It says nothing of a cluster that the
 // endpoint does not lead to. One node that finds it bad is enough to hold it,
 // for workloads may use that one.
@@ -98,20 +103,23 @@ func (v ConnectionView) verified(c postern.DataConnection) postern.Condition {
 		return out
 	}
 	var fresh []postern.ConnectionLook
-	known, sum := false, check.Sum()
+	sum := check.Sum()
+	var newest time.Time
 	for _, l := range v.Check.Looks {
 		if l.Of != sum {
 			continue
 		}
-		known = true
+		if l.At.After(newest) {
+			newest = l.At
+		}
 		if v.Now.Sub(l.At) < v.Rules.Looks.Lifetime {
 			fresh = append(fresh, l)
 		}
 	}
-	if len(fresh) == 0 {
+	if known := !newest.IsZero(); len(fresh) == 0 {
 		last := postern.FindCondition(c.Conditions, postern.Verified)
 		switch {
-		case known && last.Status != "" && last.Status != postern.Unknown && v.Now.Sub(v.Check.Since) < v.Rules.Looks.Lifetime:
+		case known && last.Status != "" && last.Status != postern.Unknown && v.Now.Sub(v.Check.Since) < v.Rules.Looks.Lifetime && v.Now.Sub(newest) < oldestVerdict:
 			return last // the nodes could not say
 		case v.Check.Nodes == 0:
 			out.Message = "no egress node serves " + c.Region + ", so nobody looks at the cluster; the vendor has to run one"

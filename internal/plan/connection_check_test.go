@@ -43,6 +43,7 @@ func TestWhatTheEgressSaysOfACluster(t *testing.T) {
 		"still counts":                          {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, lookLifetime-1)}, Since: long}, postern.True, postern.ReasonVerified, ""},
 		"long ago":                              {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, lookLifetime)}, Since: long}, postern.Unknown, postern.ReasonNotVerified, "lately"},
 		"long ago, and nobody could say":        {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, time.Hour)}, Since: now.Add(1 - lookLifetime)}, postern.True, "Before", "as it was"},
+		"a day ago, and nobody could say":       {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, 24*time.Hour)}, Since: now}, postern.Unknown, postern.ReasonNotVerified, "lately"},
 		"neither good nor bad before":           {postern.Unknown, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(here, time.Hour)}, Since: now}, postern.Unknown, postern.ReasonNotVerified, "lately"},
 		"another address, and nobody could say": {postern.True, plan.CheckView{Nodes: 1, Looks: []postern.ConnectionLook{look(lookedAt("10.0.0.9"), 0)}, Since: now}, postern.Unknown, postern.ReasonNotVerified, "about to"},
 	} {
