@@ -241,6 +241,7 @@ func (l *Loop) connectionView(d outboundDesired, c postern.DataConnection) plan.
 	if n, ok := l.Platform.OutboundNetwork(c.Region); ok {
 		v.Network = &n
 	}
+	v.Check.Never = len(d.looks[c.ID]) == 0
 	for _, n := range d.nodes {
 		if n.Fenced || !n.Exits(c.Region) {
 			continue

@@ -117,7 +117,7 @@ func Connection(c postern.DataConnection, v ConnectionView) ConnectionStep {
 	v.set(a, v.suitable(*a))
 	v.adopt(a)
 	v.set(a, v.connected(a))
-	v.set(a, v.verified(*a))
+	v.set(a, v.verified(c, *a))
 	a.State = connectionState(c, *a)
 	if a.State == postern.DataConnectionReady && a.ReadyAt.IsZero() {
 		a.ReadyAt = v.Now

@@ -21,6 +21,7 @@ type LookRules struct {
 type CheckView struct {
 	Nodes int                      // that are or may be the region's egress, and are not fenced
 	Looks []postern.ConnectionLook // the last one of each of them, by node
+	Never bool                     // no node ever told of one, be it one of them or not
 	// Since is when looks began to be taken: for a while before, nobody could
 	// report any.
 	Since time.Time
@@ -87,7 +88,7 @@ const oldestVerdict = 24 * time.Hour
 // verified says what the egress found. It says nothing of a cluster that the
 // endpoint does not lead to. One node that finds it bad is enough to hold it,
 // for workloads may use that one.
-func (v ConnectionView) verified(c postern.DataConnection) postern.Condition {
+func (v ConnectionView) verified(before, c postern.DataConnection) postern.Condition {
 	out := postern.Condition{Type: postern.Verified, Status: postern.Unknown, Reason: postern.ReasonNotVerified}
 	if status(c, postern.Connected) == postern.False {
 		out.Message = "is looked at once the endpoint is connected"
@@ -121,6 +122,8 @@ func (v ConnectionView) verified(c postern.DataConnection) postern.Condition {
 		switch {
 		case known && last.Status != "" && last.Status != postern.Unknown && v.Now.Sub(v.Check.Since) < v.Rules.Looks.Lifetime && v.Now.Sub(newest) < oldestVerdict:
 			return last // the nodes could not say
+		case v.Check.Never && last.Status == postern.True && slices.Equal(before.Addresses, c.Addresses) && v.Now.Sub(c.CheckedAt) < v.Rules.Looks.Lifetime:
+			return last // it was looked at by a control plane that did so itself, before this version
 		case v.Check.Nodes == 0:
 			out.Message = "no egress node serves " + c.Region + ", so nobody looks at the cluster; the vendor has to run one"
 		case known:

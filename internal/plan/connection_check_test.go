@@ -63,6 +63,42 @@ func TestWhatTheEgressSaysOfACluster(t *testing.T) {
 	}
 }
 
+// Before egress nodes looked, the control plane did: what it found counts as long
+// as any other look, for the nodes to take over.
+func TestTheEgressTakesLookingOver(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		change func(*postern.DataConnection, *plan.ConnectionView)
+		ready  bool
+	}{
+		"just now": {func(*postern.DataConnection, *plan.ConnectionView) {}, true},
+		"long ago": {func(c *postern.DataConnection, _ *plan.ConnectionView) { c.CheckedAt = now.Add(-lookLifetime) }, false},
+		"found bad": {func(c *postern.DataConnection, _ *plan.ConnectionView) {
+			c.Conditions = verifiedBefore(c, postern.False)
+		}, false},
+		"not known": {func(c *postern.DataConnection, _ *plan.ConnectionView) {
+			c.Conditions = verifiedBefore(c, postern.Unknown)
+		}, false},
+		"elsewhere": {func(c *postern.DataConnection, _ *plan.ConnectionView) {
+			c.Addresses = []netip.Addr{netip.MustParseAddr("10.0.0.9")}
+		}, false},
+		"a node did": {func(_ *postern.DataConnection, v *plan.ConnectionView) { v.Check.Never = false }, false},
+	} {
+		conn, v := carriedConnection(now)
+		conn.CheckedAt, conn.ReadyAt, conn.State = now.Add(1-lookLifetime), now, postern.DataConnectionReady
+		conn.Conditions = verifiedBefore(&conn, postern.True)
+		v.Check = plan.CheckView{Nodes: 1, Never: true, Since: now.Add(-time.Hour)}
+		c.change(&conn, &v)
+		if after := plan.Connection(conn, v).After; (after.State == postern.DataConnectionReady) != c.ready {
+			t.Errorf("%s: it is %s: %+v", name, after.State, after.Conditions)
+		}
+	}
+}
+
+func verifiedBefore(c *postern.DataConnection, s postern.ConditionStatus) []postern.Condition {
+	return postern.SetCondition(c.Conditions, postern.Condition{Type: postern.Verified, Status: s, Reason: "Before", Message: "as it was"})
+}
+
 // carriedConnection is one whose endpoint AWS carries, and that is ready once it
 // is verified.
 func carriedConnection(now time.Time) (postern.DataConnection, plan.ConnectionView) {
