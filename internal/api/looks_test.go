@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,4 +79,40 @@ func TestWhatANodeMayNotReportOfClusters(t *testing.T) {
 	if got := w.looks(); len(got) > 0 {
 		t.Errorf("taken: %v", got)
 	}
+}
+
+// Which regions a node is the egress of is what it says itself: the vendor is
+// told of each that it was not before.
+func TestANewEgressIsTold(t *testing.T) {
+	w := newWorld(t)
+	register := func(boot string, egress ...string) {
+		r := registration(boot, 0)
+		r.Regions, r.EgressRegions = []string{virginia, oregon}, egress
+		must[client.Node](w, "node", "POST", registrations, r)
+	}
+	told := func(want int, regions string) {
+		t.Helper()
+		var last postern.Event
+		n := 0
+		w.update(func(tx *store.Tx) error {
+			es, err := tx.ListEvents("", 0, 1000)
+			for _, e := range es {
+				if e.Action == "node.egress" {
+					n, last = n+1, e
+				}
+			}
+			return err
+		})
+		if n != want || n > 0 && (last.Subject != "node" || !strings.Contains(last.Message, "egress of "+regions+",")) {
+			t.Errorf("told %d times, want %d for %s; last: %+v", n, want, regions, last)
+		}
+	}
+	register("boot-one", []string{}...)
+	told(0, "")
+	register("boot-one", virginia)
+	told(1, virginia)
+	register("boot-two", virginia)
+	told(1, virginia)
+	register("boot-two") // it does not say: it may be both's
+	told(2, oregon)
 }

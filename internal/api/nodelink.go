@@ -105,6 +105,10 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 			}
 			n.AppliedRevision = 0
 		}
+		before, err := tx.FindNode(n.ID)
+		if err != nil && postern.CodeOf(err) != postern.CodeNotFound {
+			return err
+		}
 		stored, news, err := tx.UpsertNode(n)
 		if err != nil {
 			return err
@@ -113,6 +117,9 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 			if err := s.event(tx, id, "node.registered", "node", n.ID, "", "a process of version "+n.Version+" for "+strings.Join(stored.Regions, ", ")); err != nil {
 				return err
 			}
+		}
+		if err := s.trustEgress(tx, id, before, stored); err != nil {
+			return err
 		}
 		return s.answerNode(tx, stored, out)
 	})
@@ -123,6 +130,18 @@ func (s *Server) registerNode(ctx context.Context, id postern.Identity, in *stru
 		}
 	}
 	return out, err
+}
+
+// trustEgress tells of a node that is the egress of a region from now on, which
+// it alone says: what it finds of the clusters there is believed, and connections
+// are not taken down before it obeys that.
+func (s *Server) trustEgress(tx *store.Tx, id postern.Identity, before, after postern.Node) error {
+	more := slices.DeleteFunc(slices.Clone(after.Regions), func(r string) bool { return before.Exits(r) || !after.Exits(r) })
+	if len(more) == 0 {
+		return nil
+	}
+	return s.event(tx, id, "node.egress", "node", after.ID, "", "by what it says it is, or may be, the egress of "+strings.Join(more, ", ")+
+		", so that what it finds of customers' clusters there is believed; if it should not be, revoke its token and fence it (`postern token revoke`, `postern node fence "+after.ID+"`)")
 }
 
 // maxLead bounds how far a node may be ahead: it does not number the tables.

@@ -328,7 +328,7 @@ func TestOperatorsFenceNodes(t *testing.T) {
 	w.refused(http.StatusConflict, "conflict", "operator", "DELETE", "/v1/nodes/node", nil, `If-Match: "1"`)
 	must[struct{}](w, "operator", "DELETE", "/v1/nodes/node", nil)
 	w.refused(http.StatusNotFound, "not_found", "operator", "GET", "/v1/nodes/node", nil)
-	want := []string{"node.registered", "node.fenced", "node.unfenced", "node.fenced", "node.removed"}
+	want := []string{"node.registered", "node.egress", "node.fenced", "node.unfenced", "node.fenced", "node.removed"}
 	got := slices.DeleteFunc(w.events(), func(a string) bool { return !strings.HasPrefix(a, "node.") })
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
