@@ -57,13 +57,13 @@ func TestWhatIsNeverAcceptedIsReleased(t *testing.T) {
 		created, connected int // days ago, of which the last is the one too many
 	}{
 		"waits":    {func(*outboundWorld, *control.Loop, string) {}, 14, 14},
-		"rejected": {func(w *outboundWorld, _ *control.Loop, endpoint string) { w.reject("example-corp", endpoint) }, 14, 14},
+		"rejected": {func(w *outboundWorld, _ *control.Loop, endpoint string) { w.reject(endpoint) }, 14, 14},
 		"accepted, never found good, and rejected later": {func(w *outboundWorld, l *control.Loop, endpoint string) {
 			w.found(postern.Finding{Reason: postern.ReasonPrivateCA, Message: "private"})
 			w.accept("example-corp", endpoint)
 			w.again(l)
 			w.wants("dc_a", postern.DataConnectionVerifying, postern.Connected, postern.ReasonAvailable)
-			w.reject("example-corp", endpoint)
+			w.reject(endpoint)
 		}, 34, 14},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestWhatIsNeverAcceptedIsReleased(t *testing.T) {
 	// One that was ready once stays, whatever becomes of it.
 	w := newOutboundWorld(t)
 	l, aged := w.aging()
-	w.reject("example-corp", w.readyConnection(l))
+	w.reject(w.readyConnection(l))
 	w.again(l)
 	w.waited(aged, 15, 15)
 	w.again(l)

@@ -492,7 +492,7 @@ func TestWhatTheCustomerEndsIsFinal(t *testing.T) {
 		end    func(w *outboundWorld, endpoint string)
 		reason postern.Reason
 	}{
-		"rejected": {func(w *outboundWorld, endpoint string) { w.reject("example-corp", endpoint) }, postern.ReasonRejected},
+		"rejected": {func(w *outboundWorld, endpoint string) { w.reject(endpoint) }, postern.ReasonRejected},
 		"deleted by hand": {func(w *outboundWorld, endpoint string) {
 			if _, err := w.vendor().DeleteVpcEndpoints(w.t.Context(), &ec2.DeleteVpcEndpointsInput{VpcEndpointIds: []string{endpoint}}); err != nil {
 				w.t.Fatal(err)

@@ -363,10 +363,10 @@ func (w *outboundWorld) accept(organization, endpoint string) {
 	}
 }
 
-func (w *outboundWorld) reject(organization, endpoint string) {
+func (w *outboundWorld) reject(endpoint string) {
 	w.t.Helper()
-	id := w.service[organization].ID
-	if _, err := w.as(organization).RejectVpcEndpointConnections(w.t.Context(), &ec2.RejectVpcEndpointConnectionsInput{ServiceId: &id, VpcEndpointIds: []string{endpoint}}); err != nil {
+	id := w.service["example-corp"].ID
+	if _, err := w.as("example-corp").RejectVpcEndpointConnections(w.t.Context(), &ec2.RejectVpcEndpointConnectionsInput{ServiceId: &id, VpcEndpointIds: []string{endpoint}}); err != nil {
 		w.t.Fatal(err)
 	}
 }
