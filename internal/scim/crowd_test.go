@@ -141,6 +141,46 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
+// Who is refused is read from for a while. That holds nobody else up: neither
+// who comes in its place, nor a new table.
+func TestNobodyWaitsForWhoLingers(t *testing.T) {
+	t.Parallel()
+	w := startTwo(t, func(l *scim.Limits) { l.MaxConnections = 4 }) // one of a client
+	w.door.LingerFor(2 * patience)
+	linger := func() *tls.Conn {
+		t.Helper()
+		c := w.mustDialFrom("127.0.0.1", host)
+		_, _ = io.WriteString(c, "\x00")
+		if _, err := io.Copy(io.Discard, c); err != nil && !isClosed(err) {
+			t.Fatal(err)
+		}
+		// TLS has ended; the connection ends towards the client when it lingers.
+		if _, err := io.Copy(io.Discard, c.NetConn()); err != nil {
+			t.Fatal("it does not linger: ", err)
+		}
+		return c
+	}
+	first := linger()
+	second := w.mustDialFrom("127.0.0.1", host) // there is room for one
+	if code, err := w.ask(w.mustDialFrom("127.0.0.9", otherHost), otherHost); code != http.StatusOK {
+		t.Errorf("another client of another host: %d, %v", code, err)
+	}
+	until(t, "it is reset", func() bool { _, err := first.NetConn().Write([]byte{0}); return err != nil })
+	_ = second.Close()
+	linger()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.door.Withdraw()
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Error("the table waits for who lingers")
+		<-done
+	}
+}
+
 // Connections on which a request is under way stay, and who is one too many is
 // refused as everything is: of a client, of a host, of the door.
 func TestConnections(t *testing.T) {

@@ -92,6 +92,7 @@ type Door struct {
 	metrics *metrics
 	seen    *sighting.Tally
 	access  *accesslog.Log[entry]
+	lingers time.Duration // lingerTime
 
 	clients   *limiter[requester]
 	hosts     *limiter[string]
@@ -126,7 +127,7 @@ func New(c Config) (*Door, error) {
 	}
 	d := &Door{
 		config: c, limits: c.Limits.withDefaults(), metrics: m, queue: newQueue(), seen: sighting.New(), access: newAccessLog(c.AccessLog, c.LogRate, m.omitted),
-		listeners: map[net.Listener]bool{}, crowd: newCrowd(),
+		listeners: map[net.Listener]bool{}, crowd: newCrowd(), lingers: lingerTime,
 	}
 	perSecond := d.limits.RequestsPerSecond
 	d.clients, d.hosts, d.addresses = newLimiter[requester](perSecond), newLimiter[string](hostFactor*perSecond), newLimiter[netip.Prefix](addressFactor*perSecond)

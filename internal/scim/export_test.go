@@ -37,3 +37,11 @@ func (f *Files) Look() {
 	defer f.mu.Unlock()
 	f.look()
 }
+
+// LingerFor sets how long who is refused is read from. It is for before the first
+// connection.
+func (d *Door) LingerFor(t time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lingers = t
+}

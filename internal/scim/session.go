@@ -218,20 +218,19 @@ func (s *session) Close() (err error) {
 }
 
 func (s *session) linger() {
-	if w, ok := s.Conn.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil && s.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+	if w, ok := s.Conn.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil && s.SetReadDeadline(time.Now().Add(s.door.lingers)) == nil {
 		_, _ = io.CopyN(io.Discard, s.Conn, lingerBytes) // until whatever comes first
 	}
 }
 
-// cut resets the connection.
+// cut resets the connection. It waits for nobody: the accept loop calls it, and
+// a session that lingers ends at once.
 func (s *session) cut() {
-	s.closing.Do(func() {
-		if l, ok := s.Conn.(interface{ SetLinger(int) error }); ok {
-			_ = l.SetLinger(0) // fails only on what is closed already
-		}
-		_ = s.Conn.Close()
-		s.forget()
-	})
+	if l, ok := s.Conn.(interface{ SetLinger(int) error }); ok {
+		_ = l.SetLinger(0) // fails only on what is closed already
+	}
+	_ = s.Conn.Close() // ahead of the rest, which one that lingers is within
+	s.closing.Do(s.forget)
 }
 
 func (s *session) forget() {
