@@ -65,9 +65,14 @@ func waitsForSCIM(tx *store.Tx, tenant string) ([]string, error) {
 	return nil, errors.Join(e1, e2)
 }
 
-// noteSCIM has the nodes waited for when a change takes something away.
+// noteSCIM has the nodes waited for when a change takes something away. Whoever is
+// still waited for when it is turned on again may admit more than is admitted now:
+// only an ingress that is open to everybody takes that back.
 func noteSCIM(tx *store.Tx, action string, t postern.Tenant, now time.Time) error {
 	if action == "tenant.scim-enabled" {
+		if len(t.SCIM.Sources) > 0 {
+			return nil
+		}
 		return tx.OfferAgain(postern.WithdrawnSCIM, t.Name)
 	}
 	return tx.AddWithdrawal(postern.Withdrawal{Kind: postern.WithdrawnSCIM, Tenant: t.Name, Organization: t.Organization, At: now})

@@ -60,7 +60,7 @@ func TestSCIMIngressComesAndGoes(t *testing.T) {
 }
 
 // Who turns it off, or narrows it, is told which nodes have not acknowledged
-// that; who turns it on waits for none.
+// that; who turns it on for everybody waits for none.
 func TestSCIMIngressTellsWhoHasNotFollowed(t *testing.T) {
 	w := newWorld(t)
 	w.withSCIM()
@@ -121,6 +121,8 @@ func TestSCIMIngressTellsWhoHasNotFollowed(t *testing.T) {
 	}
 	obey(published, "n1")
 	waits(put(scim(true)))
+	waits(put(scim(false)), "n1", "n2")
+	waits(put(scim(true, "192.0.2.0/24")), "n1", "n2") // which may still admit everybody
 	waits(put(scim(false)), "n1", "n2")
 	waits(put(scim(true))) // offered again
 	w.view(func(tx *store.Tx) error {
