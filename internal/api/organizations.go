@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/client"
@@ -193,7 +194,11 @@ func (s *Server) createTenant(ctx context.Context, id postern.Identity, in *stru
 		return nil, err
 	}
 	out, err := once(ctx, s, id, in.IdempotencyKey, in.Body, func(tx *store.Tx) (client.Tenant, error) {
-		if _, err := tx.FindOrganization(t.Organization); err != nil {
+		o, err := tx.FindOrganization(t.Organization)
+		if err != nil {
+			return client.Tenant{}, err
+		}
+		if err := stillAnothers(tx, t, o); err != nil {
 			return client.Tenant{}, err
 		}
 		if err := s.breaksApps(tx, t, in.Acknowledge); err != nil {
@@ -203,12 +208,36 @@ func (s *Server) createTenant(ctx context.Context, id postern.Identity, in *stru
 		if err != nil {
 			return client.Tenant{}, err
 		}
-		if err := errors.Join(tx.OfferAgain(postern.WithdrawnTenant, t.Name), tx.OfferAgain(postern.WithdrawnSCIM, t.Name)); err != nil {
+		if err := tx.OfferAgain(postern.WithdrawnTenant, t.Name); err != nil { // not its SCIM ingress, which is off
 			return client.Tenant{}, err
 		}
 		return s.wireTenant(made, nil), s.event(tx, id, "tenant.created", "tenant", t.Name, t.Organization, "created in "+t.Region)
 	})
 	return &body[client.Tenant]{out}, err
+}
+
+// stillAnothers refuses the name of a tenant that another organization had, for as
+// long as a node may still lead that one's endpoints to its hosts: they would be
+// this one's.
+func stillAnothers(tx *store.Tx, t postern.Tenant, o postern.Organization) error {
+	all, e1 := tx.ListWithdrawals(t.Name)
+	nodes, e2 := tx.ListNodes(store.Page{})
+	if err := errors.Join(e1, e2); err != nil {
+		return err
+	}
+	for _, w := range all {
+		another := w.Organization != o.ID || w.At.Before(o.CreatedAt) // which had the same name
+		waiting := plan.StillOffer(w, nodes)
+		if !another || len(waiting) == 0 {
+			continue
+		}
+		return &postern.Error{
+			Code: postern.CodeConflict, Field: "id", Value: t.Name,
+			Message: "another organization had a tenant of this name, and node " + strings.Join(waiting, ", ") + " may still lead its endpoints there",
+			Fix:     "try again when the node has followed (the event tenant.withdrawn); if it is gone for good, take it out of its target group, and say so: postern node fence NODE",
+		}
+	}
+	return nil
 }
 
 func (s *Server) deleteTenant(ctx context.Context, id postern.Identity, in *deleteInput) (*struct{}, error) {
@@ -223,8 +252,15 @@ func (s *Server) deleteTenant(ctx context.Context, id postern.Identity, in *dele
 		if err := tx.DeleteTenant(t); err != nil {
 			return err
 		}
-		if err := tx.AddWithdrawal(postern.Withdrawal{Kind: postern.WithdrawnTenant, Tenant: t.Name, Organization: t.Organization, At: s.Now()}); err != nil {
+		gone := postern.Withdrawal{Kind: postern.WithdrawnTenant, Tenant: t.Name, Organization: t.Organization, At: s.Now()}
+		if err := tx.AddWithdrawal(gone); err != nil {
 			return err
+		}
+		if t.SCIM != nil { // a tenant that has the name again does not have this
+			gone.Kind = postern.WithdrawnSCIM
+			if err := tx.AddWithdrawal(gone); err != nil {
+				return err
+			}
 		}
 		return s.event(tx, id, "tenant.deleted", "tenant", t.Name, t.Organization, "deleted")
 	})

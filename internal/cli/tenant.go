@@ -83,7 +83,8 @@ func (a *app) tenantDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a tenant", Args: takes("NAME"),
 		Long: `Delete removes a tenant. If a ready endpoint reaches it, its traffic ends, and you are asked first. When every
-node has acknowledged that, or is fenced, the event tenant.withdrawn tells (postern events).`,
+node has acknowledged that, or is fenced, the event tenant.withdrawn tells (postern events); no other
+organization can have the name before.`,
 		Example: "  postern tenant delete example-dev\n  postern tenant delete example-dev --yes",
 		RunE: a.online(func(ctx context.Context, s session, args []string) error {
 			t, err := within(ctx, s, func(ctx context.Context) (client.Tenant, error) { return s.Tenant(ctx, args[0]) })
