@@ -26,6 +26,10 @@ type exchange struct {
 	http.ResponseWriter
 	session  *session
 	start    time.Time
+	cancel   context.CancelCauseFunc
+	placed   bool // among those under way; the door's mutex guards it
+	ending   sync.Mutex
+	over     bool
 	body     *clientBody // nil: there is none
 	down     int64
 	status   int
@@ -38,16 +42,46 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-// forward sends a request to the tenant's backend and its answer back, both as
-// they come.
-func (d *Door) forward(w http.ResponseWriter, r *http.Request, s *session) {
+// errGivenUp is why a request ends that made room for another client's.
+var errGivenUp = errors.New("scim: given up for another client, while its body was waited for")
+
+func (d *Door) newExchange(w http.ResponseWriter, r *http.Request, s *session) (*exchange, context.Context) {
 	x := &exchange{ResponseWriter: w, session: s, start: time.Now(), protocol: r.ProtoMajor, host: r.Host}
-	defer d.done(s, r, x) // also when the proxy panics, as it does to cut an answer short
-	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, x), d.limits.RequestTimeout)
-	defer cancel()
-	r = r.WithContext(ctx)
 	if r.ContentLength != 0 {
 		x.body = &clientBody{ReadCloser: http.MaxBytesReader(w, r.Body, d.limits.MaxBody)}
+	}
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
+	x.cancel = cancel
+	return x, ctx
+}
+
+// giveUp ends a request whose body is being waited for, if it has not ended.
+func (x *exchange) giveUp() {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	if !x.over {
+		x.cancel(errGivenUp)
+		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now()) // nothing ends before its body does
+	}
+}
+
+// end keeps what is not this request's any more from being given up.
+func (x *exchange) end() {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	x.over = true
+	x.cancel(nil)
+}
+
+// forward sends a request to the tenant's backend and its answer back, both as
+// they come.
+func (d *Door) forward(x *exchange, r *http.Request) {
+	w := x.ResponseWriter
+	defer d.done(x.session, r, x) // also when the proxy panics, as it does to cut an answer short
+	ctx, cancel := context.WithTimeout(r.Context(), d.limits.RequestTimeout)
+	defer cancel()
+	r = r.WithContext(ctx)
+	if x.body != nil {
 		r.Body = x.body
 	}
 	if r.ProtoMajor == 1 {
@@ -201,6 +235,8 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 		x.denial = postern.DenyTooLarge
 	case errors.Is(err, errNotHTTP):
 		x.denial, x.counted = postern.DenyBadRequest, true
+	case errors.Is(context.Cause(r.Context()), errGivenUp):
+		x.denial = postern.DenyRate
 	case errors.Is(body, os.ErrDeadlineExceeded), body == nil && x.body.waiting.Load() && errors.Is(r.Context().Err(), context.DeadlineExceeded):
 		x.denial = postern.DenySlowBody
 	case errors.Is(r.Context().Err(), context.Canceled), body != nil && !errors.Is(body, io.EOF):
@@ -209,7 +245,13 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		x.denial = postern.DenyBackendDown
 	}
-	answer(w, r, x.denial, 0)
+	wait := time.Duration(0)
+	if x.denial == postern.DenyRate {
+		wait = time.Second
+	}
+	if answer(w, r, x.denial, wait) {
+		x.session.lingers.Store(true)
+	}
 }
 
 func exchangeOf(ctx context.Context) *exchange {

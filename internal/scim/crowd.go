@@ -32,12 +32,14 @@ type crowd struct {
 	clients  map[netip.Prefix]int // connections
 	hosts    map[string]int       // connections; under "" those that are not judged yet
 	requests map[requester]int    // under way; with no client those of the host
+	uploads  map[*exchange]bool   // those of the requests that have a body
 	backends map[string]int       // connections to the backends of a host
 }
 
 func newCrowd() crowd {
 	return crowd{
-		sessions: map[*session]bool{}, clients: map[netip.Prefix]int{}, hosts: map[string]int{}, requests: map[requester]int{}, backends: map[string]int{},
+		sessions: map[*session]bool{}, clients: map[netip.Prefix]int{}, hosts: map[string]int{}, requests: map[requester]int{},
+		uploads: map[*exchange]bool{}, backends: map[string]int{},
 	}
 }
 
@@ -106,26 +108,71 @@ func (c *crowd) leave(s *session) {
 }
 
 // begin counts a request that goes on to a backend, unless there are too many.
-func (d *Door) begin(s *session) bool {
+func (d *Door) begin(x *exchange) bool {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	mine, all := requester{s.share, s.name}, requester{host: s.name}
-	if d.crowd.requests[all] >= d.limits.MaxRequests || d.crowd.requests[mine] >= max(d.limits.MaxRequests/clientShare, 1) || !d.crowd.sessions[s] {
-		return false
+	slow, ok := d.crowd.begin(x, d.limits.MaxRequests)
+	d.mu.Unlock()
+	if slow != nil {
+		slow.giveUp()
 	}
-	add(d.crowd.requests, mine, 1)
-	add(d.crowd.requests, all, 1)
-	s.busy++
-	return true
+	return ok
 }
 
-func (d *Door) end(s *session) {
+func (c *crowd) begin(x *exchange, most int) (slow *exchange, ok bool) {
+	mine, all := x.requester(), requester{host: x.session.name}
+	if c.requests[mine] >= max(most/clientShare, 1) || !c.sessions[x.session] {
+		return nil, false
+	}
+	if c.requests[all] >= most {
+		if slow = c.slowest(mine); slow == nil {
+			return nil, false
+		}
+		c.release(slow)
+	}
+	add(c.requests, mine, 1)
+	add(c.requests, all, 1)
+	x.placed = true
+	if x.body != nil {
+		c.uploads[x] = true
+	}
+	x.session.busy++
+	return slow, true
+}
+
+func (d *Door) end(x *exchange) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	add(d.crowd.requests, requester{s.share, s.name}, -1)
-	add(d.crowd.requests, requester{host: s.name}, -1)
-	s.busy--
-	s.idle = time.Now()
+	d.crowd.release(x)
+	x.session.busy--
+	x.session.idle = time.Now()
+}
+
+func (x *exchange) requester() requester { return requester{x.session.share, x.session.name} }
+
+func (c *crowd) release(x *exchange) {
+	if x.placed {
+		x.placed = false
+		delete(c.uploads, x)
+		add(c.requests, x.requester(), -1)
+		add(c.requests, requester{host: x.session.name}, -1)
+	}
+}
+
+// slowest is the request that makes room for a client that has none: of the client
+// that has most, one whose body is being waited for. Whoever sends bodies slowly
+// could keep a tenant's identity provider out otherwise. Nobody's only request is
+// given up.
+func (c *crowd) slowest(who requester) (slow *exchange) {
+	if c.requests[who] > 0 {
+		return nil
+	}
+	most := 1
+	for x := range c.uploads {
+		if n := c.requests[x.requester()]; x.session.name == who.host && n > most && x.body.waiting.Load() {
+			slow, most = x, n
+		}
+	}
+	return slow
 }
 
 // rate takes a request out of its client's rate and its address's.

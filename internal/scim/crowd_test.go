@@ -232,7 +232,7 @@ func TestRequestsUnderWay(t *testing.T) {
 	begin := func(client string) *tls.Conn {
 		c := w.mustDialFrom(client, host)
 		begun = append(begun, c)
-		_, _ = io.WriteString(c, post("Content-Length: 100", "x")) // it never ends
+		send(c, host)
 		return c
 	}
 	waiting, release := w.app.holds()
@@ -276,6 +276,59 @@ func TestRequestsUnderWay(t *testing.T) {
 		code, _ := w.ask(w.mustDialFrom("127.0.0.9", host), host)
 		return code == http.StatusOK
 	})
+}
+
+// Clients that send their bodies slowly keep nobody out: one that has no request
+// under way gets the place of one of theirs, of whoever has most.
+func TestSlowBodiesMakeRoom(t *testing.T) {
+	t.Parallel()
+	w := startTwo(t, func(l *scim.Limits) { l.MaxRequests, l.RequestsPerSecond = 8, 1000 }) // two of a client
+	waiting, release := w.app.holds()
+	defer release()
+	status := func(c *tls.Conn) string {
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return err.Error()
+		}
+		_ = resp.Body.Close()
+		return fmt.Sprintf("%d, again after %s", resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+	const tooMany = "429, again after 1"
+	slow := func(client string) *tls.Conn {
+		c := w.mustDialFrom(client, host)
+		_, _ = io.WriteString(c, post("Content-Length: 100", "x")) // it never ends
+		return c
+	}
+	given := make(chan string, 7)
+	give := func(c *tls.Conn) { given <- status(c) }
+	go give(slow("127.0.0.1")) // its only one
+	for i := range 6 {
+		go give(slow(fmt.Sprintf("127.0.0.%d", i/2+2)))
+	}
+	send(w.mustDialFrom("127.0.0.5", host), host)
+	until(t, "the host is full", func() bool { return waiting() == 8 })
+	// Three clients have two, and each loses one; then everybody has one only.
+	for i := range 3 {
+		from := fmt.Sprintf("127.0.0.%d", i+6)
+		send(w.mustDialFrom(from, host), host)
+		if got := <-given; got != tooMany {
+			t.Errorf("what made room was answered %s", got)
+		}
+		until(t, "another client's request is under way", func() bool { return waiting() == 9+i })
+		again := w.mustDialFrom(from, host)
+		send(again, host)
+		if got := status(again); got != tooMany {
+			t.Errorf("a second one of a client: %s", got)
+		}
+	}
+	late := w.mustDialFrom("127.0.0.9", host)
+	send(late, host)
+	if got := status(late); got != tooMany {
+		t.Errorf("where everybody has one: %s", got)
+	}
+	if n := w.denials()[postern.DenyRate]; n != 7 {
+		t.Errorf("counted %d times", n)
+	}
 }
 
 // Clients that stay connected do not keep the app's connections.

@@ -26,7 +26,9 @@ func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	defer d.handling.RUnlock()
 	s.wake()
 	deny, wait := d.judge(s, r)
-	if deny == "" && !d.begin(s) {
+	x, ctx := d.newExchange(w, r, s)
+	defer x.end()
+	if deny == "" && !d.begin(x) {
 		deny, wait = postern.DenyRate, time.Second
 	}
 	if deny != "" {
@@ -38,8 +40,8 @@ func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	defer d.end(s)
-	d.forward(w, r, s)
+	defer d.end(x)
+	d.forward(x, r.WithContext(ctx))
 }
 
 // judge decides on a request as net/http understood it. For HTTP/1.1 much of
