@@ -117,13 +117,18 @@ func TestLimiter(t *testing.T) {
 	if wait := l.Take(a, now.Add(100*time.Millisecond)); wait != 0 {
 		t.Errorf("a tenth of a second later: %v", wait)
 	}
-	// One client with IPv6 has 2^64 addresses.
+	// One client with IPv6 has 2^72 addresses.
 	six := netip.MustParseAddr("2001:db8::1")
 	for range 40 {
 		l.Take(six, now)
 	}
-	if wait := l.Take(netip.MustParseAddr("2001:db8::ffff:1"), now); wait == 0 {
-		t.Error("another address of the same network is another client")
+	for _, a := range []string{"2001:db8::ffff:1", "2001:db8:0:ff::1"} {
+		if wait := l.Take(netip.MustParseAddr(a), now); wait == 0 {
+			t.Errorf("%s, another address of the same network, is another client", a)
+		}
+	}
+	if wait := l.Take(netip.MustParseAddr("2001:db8:0:100::1"), now); wait != 0 {
+		t.Errorf("another network waits %v", wait)
 	}
 	for i := range scim.MaxBuckets + 100 {
 		l.Take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)

@@ -78,12 +78,13 @@ func (l *limiter[K]) forget(now time.Time) {
 }
 
 // network is what a client is known by: an IPv4 address, or an IPv6 network of
-// 64 bits, which one client has to itself.
+// 56 bits, which is what one site gets (RFC 6177 §2) and a client may have to
+// itself.
 func network(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	bits := 32
 	if a.Is6() {
-		bits = 64
+		bits = 56
 	}
 	p, _ := a.Prefix(bits) // an address has as many bits
 	return p
