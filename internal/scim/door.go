@@ -60,13 +60,20 @@ type Limits struct {
 	RequestTimeout time.Duration // from the head of a request to the end of its answer; default 60 s
 	IdleTimeout    time.Duration // between two requests; default 75 s
 	DialTimeout    time.Duration // connecting to one backend, with TLS; default 5 s
-	MaxConnections int           // at one time; a host may have half, a client a quarter; default 2000
-	MaxRequests    int           // of one host under way at one time; a client may have a quarter; default 256
+	MaxConnections int           // at one time; a host may have half, a client a quarter; default [DefaultMaxConnections]
+	MaxRequests    int           // of one host under way at one time; a client may have a quarter; default [DefaultMaxRequests]
 	// RequestsPerSecond are those of one client to one host; a host may have
 	// four times as many, and an address eight times, for all hosts together;
 	// bursts of 4 s; default 100.
 	RequestsPerSecond float64
 }
+
+// Defaults of [Limits] that go together: requests are at most half of the
+// connections, so that those of one host cannot fill all that it may have.
+const (
+	DefaultMaxConnections = 2000
+	DefaultMaxRequests    = 256
+)
 
 func (l Limits) withDefaults() Limits {
 	l.MaxBody = cmp.Or(l.MaxBody, 1<<20)
@@ -74,8 +81,8 @@ func (l Limits) withDefaults() Limits {
 	l.RequestTimeout = cmp.Or(l.RequestTimeout, time.Minute)
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, 75*time.Second)
 	l.DialTimeout = cmp.Or(l.DialTimeout, 5*time.Second)
-	l.MaxConnections = cmp.Or(l.MaxConnections, 2000)
-	l.MaxRequests = cmp.Or(l.MaxRequests, 256)
+	l.MaxConnections = cmp.Or(l.MaxConnections, DefaultMaxConnections)
+	l.MaxRequests = cmp.Or(l.MaxRequests, DefaultMaxRequests)
 	l.RequestsPerSecond = cmp.Or(l.RequestsPerSecond, 100)
 	return l
 }

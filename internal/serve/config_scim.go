@@ -1,11 +1,14 @@
 package serve
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/scim"
 )
 
 // SCIM is what the SCIM-only ingress needs, at which TLS ends. One of the two
@@ -76,6 +79,10 @@ func (c *Config) validateSCIM(es *postern.Errors, p *postern.Platform) {
 		if !acme.AgreeToTerms {
 			es.Add(postern.Invalid("scim.acme.agree_to_terms", "false", "the authority's terms are not agreed to", "read them, and set agree_to_terms: true"))
 		}
+	}
+	if connections, requests := cmp.Or(c.SCIM.MaxConnections, scim.DefaultMaxConnections), cmp.Or(c.SCIM.MaxRequests, scim.DefaultMaxRequests); connections > 0 && requests > connections/2 {
+		es.Add(postern.Invalid("scim.max_requests", strconv.Itoa(requests), fmt.Sprintf("more than half of scim.max_connections (%d)", connections),
+			"a tenant has half of the connections, and requests must not be able to fill them: give at most "+strconv.Itoa(connections/2)))
 	}
 	for field, v := range map[string]int64{
 		"scim.max_body": c.SCIM.MaxBody, "scim.request_timeout": int64(c.SCIM.RequestTimeout), "scim.max_connections": int64(c.SCIM.MaxConnections), "scim.max_requests": int64(c.SCIM.MaxRequests), "scim.requests_per_second": int64(c.SCIM.RequestsPerSecond),

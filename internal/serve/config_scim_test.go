@@ -50,7 +50,7 @@ func TestSCIMConfig(t *testing.T) {
 	}
 	c.SCIM = serve.SCIM{
 		ACME:          serve.ACME{DirectoryURL: "https://ca.acme.example/directory", CAFile: filepath.Join(dir, "ca"), Email: "ops@acme.example", AgreeToTerms: true, Storage: filepath.Join(dir, "shared")},
-		BackendCAFile: filepath.Join(dir, "backends"), MaxBody: 7, RequestTimeout: time.Second, MaxConnections: 8, MaxRequests: 10, RequestsPerSecond: 9,
+		BackendCAFile: filepath.Join(dir, "backends"), MaxBody: 7, RequestTimeout: time.Second, MaxConnections: 20, MaxRequests: 10, RequestsPerSecond: 9,
 	}
 	text, err := strictyaml.Encode(c)
 	if err != nil {
@@ -80,6 +80,8 @@ func TestSCIMConfigRefuses(t *testing.T) {
 		"a directory in clear":   {scimPlatform, acme("    directory_url: http://ca.example/dir\n    agree_to_terms: true\n"), "scim.acme.directory_url: not an https URL"},
 		"no directory":           {scimPlatform, acme("    agree_to_terms: true\n"), "scim.acme.directory_url: missing"},
 		"a negative limit":       {scimPlatform, scimConfig + "  max_body: -1\n", "scim.max_body: negative"},
+		"too many requests":      {scimPlatform, scimConfig + "  max_connections: 20\n  max_requests: 11\n", `scim.max_requests: more than half of scim.max_connections (20) (got "11")`},
+		"few connections":        {scimPlatform, scimConfig + "  max_connections: 511\n", "give at most 255"},
 		"an unknown key":         {scimPlatform, scimConfig + "  max_bodies: 1\n", "scim.max_bodies: unknown key; the keys here are acme, "},
 		"an unknown key of ACME": {scimPlatform, acme("    url: x\n"), "scim.acme.url: unknown key"},
 	} {
