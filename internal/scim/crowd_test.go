@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,44 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	}
 	if code, err := w.ask(idle[39], host); code != http.StatusOK {
 		t.Errorf("the one that was idle for shortest: %d, %v", code, err)
+	}
+}
+
+// challenged is a certificate that is obtained by a challenge at the door.
+type challenged struct{ shown }
+
+func (challenged) Protocol() string { return "acme-tls/1" }
+
+// Whoever offers only the protocol of a challenge may come from anywhere, and so
+// takes no place of those who may use the host.
+func TestChallengesTakeNobodysPlace(t *testing.T) {
+	t.Parallel()
+	w := start(t, func(c *scim.Config) {
+		c.Certificates, c.Limits.MaxConnections = challenged{c.Certificates.(shown)}, 8 // four of a host, two of a client
+	})
+	r := w.route()
+	r.Sources = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("127.0.0.2/32")}
+	w.apply(r)
+	var own []*tls.Conn
+	for i := range 4 {
+		own = append(own, w.mustDialFrom(fmt.Sprintf("127.0.0.%d", i/2+1), host))
+	}
+	if _, err := w.dialFrom("127.0.0.9", host, "http/1.1"); err == nil {
+		t.Error("another network is let in")
+	}
+	for range 4 {
+		c, err := w.dialFrom("127.0.0.9", host, "acme-tls/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, c); err != nil && !isClosed(err) {
+			t.Error(err)
+		}
+	}
+	for _, c := range own {
+		if code, err := w.ask(c, host); code != http.StatusOK {
+			t.Errorf("a connection of the identity provider: %d, %v", code, err)
+		}
 	}
 }
 

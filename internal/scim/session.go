@@ -151,7 +151,11 @@ func (s *session) judge(serverName string, challenge bool) error {
 		return errors.New("scim: refused: " + string(deny))
 	}
 	s.transport = s.newTransport()
-	if deny = s.settle(); deny != "" {
+	// A challenge comes from anywhere, and takes nobody's place at the host.
+	if !challenge {
+		deny = s.settle()
+	}
+	if deny != "" {
 		s.refuse(deny)
 		return errors.New("scim: refused: " + string(deny))
 	}
