@@ -76,8 +76,8 @@ func (f *Files) look() {
 		return
 	}
 	f.pair, f.stamp = &pair, stamps
-	if stamps[1].mode.Perm()&0o007 != 0 { // at the start that is an error; now it would end in an old certificate
-		f.log.Warn("everybody on the machine may use the private key; chmod 600 it", "key_file", f.key)
+	if stamps[1].mode.Perm()&0o007 != 0 { // at the start that is refused; now it would end in an old certificate
+		f.log.Error("everybody on the machine may use the private key, and the next start will refuse it; chmod 600 it, and have the renewal do so", "key_file", f.key)
 	}
 	f.log.Info("a new certificate is shown", "certificate_file", f.cert, "not_after", pair.Leaf.NotAfter)
 }

@@ -303,7 +303,7 @@ func TestFiles(t *testing.T) {
 		t.Errorf("a warning of a key that is nobody else's: %s", log)
 	}
 	write("longer.d.example.com")
-	if err := os.Chmod(key, 0o644); err != nil || !shows("longer.d.example.com") || !strings.Contains(log.String(), "everybody on the machine may use the private key") {
+	if err := os.Chmod(key, 0o644); err != nil || !shows("longer.d.example.com") || !strings.Contains(log.String(), `level=ERROR msg="everybody on the machine may use the private key, and the next start will refuse it`) {
 		t.Errorf("a key that everybody reads: %v; the log: %s", err, log)
 	}
 }
