@@ -61,7 +61,7 @@ func (h *Hub) Publish(r postern.Routes) {
 
 // entries is the size of a snapshot, as [Delta.size].
 func entries(r postern.Routes) int {
-	return len(r.Hosts) + len(r.Endpoints) + len(r.Connections) + len(r.Workloads) + len(r.Checks)
+	return len(r.Hosts) + len(r.Endpoints) + len(r.Connections) + len(r.Workloads) + len(r.Checks) + len(r.SCIM)
 }
 
 // Knows tells whether a table of this revision and checksum was made here, as far

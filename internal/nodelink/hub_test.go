@@ -165,6 +165,24 @@ func TestHubForgets(t *testing.T) {
 	}
 }
 
+// SCIM hosts count for both: for the table, and for what leads to it.
+func TestHubCountsSCIMHosts(t *testing.T) {
+	h := nodelink.NewHub()
+	for r := range int64(3) {
+		table := postern.Routes{Revision: 11 + r, SCIM: map[string]postern.SCIMRoute{}}
+		for i := range 10 {
+			table.SCIM[fmt.Sprintf("h%d.scim.example", i)] = postern.SCIMRoute{Organization: "o"}
+		}
+		for i := range r {
+			table.SCIM[fmt.Sprintf("h%d.scim.example", i)] = postern.SCIMRoute{Organization: "p"}
+		}
+		h.Publish(table)
+	}
+	if diff := cmp.Diff([]string{"delta 11-12", "delta 12-13"}, first(t, h, 11)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A node that does not read holds up nobody, and skips what it missed.
 func TestHubSlowNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
