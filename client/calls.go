@@ -55,9 +55,10 @@ func (c *Client) CreateTenant(ctx context.Context, t Tenant, acknowledged ...str
 	return post[Tenant](ctx, c, "/v1/tenants", query("acknowledge", strings.Join(acknowledged, ",")), t)
 }
 
-// DeleteTenant deletes one.
-func (c *Client) DeleteTenant(ctx context.Context, id string) error {
-	return c.call(ctx, http.MethodDelete, "/v1/tenants/"+url.PathEscape(id), nil, nil, nil)
+// DeleteTenant deletes one. What its organization would lose private access to an
+// app by is refused unless it is acknowledged by the app's ID.
+func (c *Client) DeleteTenant(ctx context.Context, id string, acknowledged ...string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/tenants/"+url.PathEscape(id), query("acknowledge", strings.Join(acknowledged, ",")), nil, nil)
 }
 
 // CreateChallenge starts the proof of an account.

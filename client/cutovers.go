@@ -39,6 +39,7 @@ type CutoverStatus struct {
 	EndedBy         string      `json:"ended_by,omitempty"`
 	EndedWhy        string      `json:"ended_why,omitempty"`
 	RestoredAt      time.Time   `json:"restored_at,omitzero" doc:"Since when, after a rollback, the zones' servers answer the standard hostname with the public ingress"`
+	LostApps        []string    `json:"lost_apps,omitempty" doc:"In the answer to a rollback: the apps that the organization lost private access to by it; take their records out of your networks' DNS"`
 	SettledAt       time.Time   `json:"settled_at,omitzero" doc:"When the fallback of a rolled-back cutover was taken away"`
 }
 

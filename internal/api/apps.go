@@ -199,13 +199,46 @@ func (s *Server) breaksApps(tx *store.Tx, t postern.Tenant, acknowledged []strin
 		}
 		view := plan.Desired{Tenants: append(d.Tenants, t), Apps: d.Apps}
 		c := postern.FindCondition(plan.App(s.Platform, app, postern.AppAccess{App: app.ID, Organization: t.Organization}, view).Conditions, postern.SingleSegment)
-		es.Add(&postern.Error{
-			Code: postern.CodeConflict, Field: "acknowledge", Value: app.ID,
-			Message: "the organization would lose private access to app " + app.ID + ", whose hosts its networks may lead to an endpoint: " + c.Message,
-			Fix:     "turn that off first (postern app disable " + app.ID + "), or accept it by name (--acknowledge " + app.ID + ")",
-		})
+		es.Add(wouldLose(app, c.Message))
 	}
 	return es.Err()
+}
+
+// losesApps lists the apps that an organization would not reach privately any more.
+func (s *Server) losesApps(tx *store.Tx, organization string, change func(*plan.Desired)) ([]plan.AppLoss, error) {
+	before, err := organizationsPart(tx, organization)
+	if err != nil {
+		return nil, err
+	}
+	after := before
+	change(&after)
+	return plan.LosesApps(s.Platform, before, after, organization), nil
+}
+
+// mayDelete tells what goes with a tenant, unless that was accepted by name: an
+// app that is only for organizations with a private one.
+func (s *Server) mayDelete(tx *store.Tx, t postern.Tenant, acknowledged []string) error {
+	lost, err := s.losesApps(tx, t.Organization, func(d *plan.Desired) {
+		d.Tenants = slices.DeleteFunc(slices.Clone(d.Tenants), func(o postern.Tenant) bool { return o.Name == t.Name })
+	})
+	if err != nil {
+		return err
+	}
+	var es postern.Errors
+	for _, l := range lost {
+		if !slices.Contains(acknowledged, l.App.ID) {
+			es.Add(wouldLose(l.App, l.Why))
+		}
+	}
+	return es.Err()
+}
+
+func wouldLose(app postern.App, why string) *postern.Error {
+	return &postern.Error{
+		Code: postern.CodeConflict, Field: "acknowledge", Value: app.ID,
+		Message: "the organization would lose private access to app " + app.ID + ", whose hosts its networks may lead to an endpoint: " + why,
+		Fix:     "turn that off first (postern app disable " + app.ID + "), or accept it by name (--acknowledge " + app.ID + ")",
+	}
 }
 
 // appsThrough lists the records of an organization's apps by endpoint.

@@ -141,3 +141,49 @@ func TestATenantInAnotherSegmentIsToldWhatItBreaks(t *testing.T) {
 	must[client.Tenant](w, "admin", "POST", "/v1/tenants", tenant("globex-eu-2", ireland)) // nothing is left to break
 	w.refused(http.StatusConflict, "conflict", "admin", "POST", "/v1/tenants", tenant("globex-eu", ireland))
 }
+
+// Who deletes the last private tenant is told what goes with it, and must accept
+// it by name; who rolls it back is told afterwards.
+func TestTheLastPrivateTenantTakesAppsAlong(t *testing.T) {
+	for name, lose := range map[string]func(*world){
+		"deleted": func(w *world) {
+			const path = "/v1/tenants/globex"
+			p := w.refused(http.StatusConflict, "conflict", "admin", "DELETE", path, nil)
+			if len(p.Errors) != 1 || p.Errors[0].Value != "request" || !strings.Contains(p.Errors[0].Message, "could be private first") || !strings.Contains(p.Errors[0].Fix, "--acknowledge request") {
+				w.t.Errorf("%+v", p)
+			}
+			w.refused(http.StatusConflict, "conflict", "admin", "DELETE", path+"?acknowledge=other", nil)
+			must[struct{}](w, "admin", "DELETE", path+"?acknowledge=request", nil)
+		},
+		"rolled back": func(w *world) {
+			c := must[client.Cutover](w, "globex", "POST", "/v1/cutovers/cut_globex/rollback", client.Rollback{})
+			if !slices.Equal(c.Status.LostApps, []string{"request"}) {
+				w.t.Errorf("%+v", c.Status)
+			}
+			events := must[client.Page[client.Event]](w, "globex", "GET", "/v1/events", nil).Items
+			if !slices.ContainsFunc(events, func(e client.Event) bool {
+				return e.Action == "cutover.rolled-back" && strings.HasSuffix(e.Message, "; with it goes private access to app request")
+			}) {
+				w.t.Errorf("%+v", events)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.withApp()
+			w.private("globex", "globex")
+			must[client.Tenant](w, "admin", "POST", "/v1/tenants", client.Tenant{ID: "globex-east", Spec: client.TenantSpec{Organization: "globex", Region: virginia}})
+			must[client.AppAccess](w, "globex", "PUT", "/v1/organizations/globex/apps/request", app(true))
+			w.private("globex-east", "globex")
+			if c := must[client.Cutover](w, "globex", "POST", "/v1/cutovers/cut_globex-east/rollback", client.Rollback{}); len(c.Status.LostApps) > 0 {
+				t.Errorf("one of two: %v", c.Status.LostApps)
+			}
+			must[struct{}](w, "admin", "DELETE", "/v1/tenants/globex-east", nil)
+			lose(w)
+			got := must[client.AppAccess](w, "globex", "GET", "/v1/organizations/globex/apps/request", nil)
+			if !slices.Contains(reasons(got), "RequiredAppPrivate=RequiredPublic") {
+				t.Errorf("afterwards: %v", reasons(got))
+			}
+		})
+	}
+}

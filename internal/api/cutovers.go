@@ -233,7 +233,7 @@ func (s *Server) getCutover(ctx context.Context, id postern.Identity, in *ByID) 
 }
 
 // changeCutover changes one that counts, in one transaction with its event.
-func (s *Server) changeCutover(ctx context.Context, id postern.Identity, key string, m IfMatch, change func(*postern.Cutover) (action, message string, err error)) (*versioned[client.Cutover], error) {
+func (s *Server) changeCutover(ctx context.Context, id postern.Identity, key string, m IfMatch, change func(*store.Tx, *postern.Cutover) (action, message string, err error)) (*versioned[client.Cutover], error) {
 	out := &versioned[client.Cutover]{}
 	return out, s.Store.Update(ctx, func(tx *store.Tx) error {
 		c, err := seenCutover(tx, id, key)
@@ -246,7 +246,7 @@ func (s *Server) changeCutover(ctx context.Context, id postern.Identity, key str
 		if c.Phase == postern.CutoverRolledBack {
 			return &postern.Error{Code: postern.CodeConflict, Message: "the cutover was rolled back", Fix: "start a new one: postern cutover start " + c.Tenant}
 		}
-		action, message, err := change(&c)
+		action, message, err := change(tx, &c)
 		if err != nil {
 			return err
 		}
@@ -267,29 +267,48 @@ func (s *Server) acknowledgeCutover(ctx context.Context, id postern.Identity, in
 	if err := checkAcknowledged("blockers", in.Body.Blockers); err != nil {
 		return nil, err
 	}
-	return s.changeCutover(ctx, id, in.ID, in.IfMatch, func(c *postern.Cutover) (string, string, error) {
+	return s.changeCutover(ctx, id, in.ID, in.IfMatch, func(_ *store.Tx, c *postern.Cutover) (string, string, error) {
 		accept(c, in.Body.Blockers)
 		return "cutover.acknowledged", "accepted: " + strings.Join(in.Body.Blockers, ", "), nil
 	})
 }
 
 // rollBackCutover makes the tenant public again with this transaction: routes
-// and zones follow from it at once, whatever phase it was in.
+// and zones follow from it at once, whatever phase it was in. That waits for
+// nobody's consent (docs/cutover.md): what goes with it is told afterwards.
 func (s *Server) rollBackCutover(ctx context.Context, id postern.Identity, in *struct {
 	ByID
 	IfMatch
 	Body client.Rollback
 },
 ) (*versioned[client.Cutover], error) {
-	return s.changeCutover(ctx, id, in.ID, in.IfMatch, func(c *postern.Cutover) (string, string, error) {
+	var lost []string
+	out, err := s.changeCutover(ctx, id, in.ID, in.IfMatch, func(tx *store.Tx, c *postern.Cutover) (string, string, error) {
 		why := in.Body.Reason
 		if why == "" {
 			why = "no reason given"
 		}
-		from := c.Phase
+		apps, err := s.losesApps(tx, c.Organization, func(d *plan.Desired) {
+			d.Cutovers = slices.DeleteFunc(slices.Clone(d.Cutovers), func(o postern.Cutover) bool { return o.ID == c.ID })
+		})
+		if err != nil {
+			return "", "", err
+		}
+		message := fmt.Sprintf("rolled back from %s: %s", c.Phase, why)
+		lost = nil
+		for _, l := range apps {
+			lost = append(lost, l.App.ID)
+		}
+		if len(lost) > 0 {
+			message += "; with it goes private access to app " + strings.Join(lost, ", ")
+		}
 		c.Phase, c.EndedAt, c.EndedBy, c.EndedWhy = postern.CutoverRolledBack, s.Now(), id.Name, why
-		return "cutover.rolled-back", fmt.Sprintf("rolled back from %s: %s", from, why), nil
+		return "cutover.rolled-back", message, nil
 	})
+	if err == nil {
+		out.Body.Status.LostApps = lost
+	}
+	return out, err
 }
 
 func (s *Server) tenantDNS(ctx context.Context, id postern.Identity, in *ByID) (*body[client.TenantDNS], error) {

@@ -183,10 +183,15 @@ func (s *Server) seenTenant(tx *store.Tx, id postern.Identity, name string) (pos
 	return t, visible(id, t.Organization, "tenant", name)
 }
 
+// Acknowledge is the query of a change that an organization may lose apps by.
+type Acknowledge struct {
+	Acknowledge []string `query:"acknowledge" maxItems:"20" doc:"Apps that the organization may lose private access to, by ID"`
+}
+
 func (s *Server) createTenant(ctx context.Context, id postern.Identity, in *struct {
 	Once
-	Acknowledge []string `query:"acknowledge" maxItems:"20" doc:"Apps that the organization may lose private access to, by ID"`
-	Body        client.Tenant
+	Acknowledge
+	Body client.Tenant
 },
 ) (*body[client.Tenant], error) {
 	t := postern.Tenant{Name: in.Body.ID, Organization: in.Body.Spec.Organization, Region: in.Body.Spec.Region, CreatedAt: s.Now()}
@@ -201,7 +206,7 @@ func (s *Server) createTenant(ctx context.Context, id postern.Identity, in *stru
 		if err := stillAnothers(tx, t, o); err != nil {
 			return client.Tenant{}, err
 		}
-		if err := s.breaksApps(tx, t, in.Acknowledge); err != nil {
+		if err := s.breaksApps(tx, t, in.Acknowledge.Acknowledge); err != nil {
 			return client.Tenant{}, err
 		}
 		made, err := tx.CreateTenant(t)
@@ -240,13 +245,21 @@ func stillAnothers(tx *store.Tx, t postern.Tenant, o postern.Organization) error
 	return nil
 }
 
-func (s *Server) deleteTenant(ctx context.Context, id postern.Identity, in *deleteInput) (*struct{}, error) {
+func (s *Server) deleteTenant(ctx context.Context, id postern.Identity, in *struct {
+	ByID
+	IfMatch
+	Acknowledge
+},
+) (*struct{}, error) {
 	return nil, s.Store.Update(ctx, func(tx *store.Tx) error {
 		t, err := tx.FindTenant(in.ID)
 		if err != nil {
 			return err
 		}
 		if err := in.check(t.ResourceVersion); err != nil {
+			return err
+		}
+		if err := s.mayDelete(tx, t, in.Acknowledge.Acknowledge); err != nil {
 			return err
 		}
 		if err := tx.DeleteTenant(t); err != nil {

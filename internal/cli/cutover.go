@@ -264,6 +264,14 @@ func (s session) lastCutover(ctx context.Context, tenant string) (client.Cutover
 	}), nil
 }
 
+// lostApps tells of apps that a rollback took along.
+func lostApps(ids []string) (lines []string) {
+	for _, id := range ids {
+		lines = append(lines, "private access to app "+id+": take its records out of your networks' DNS (postern app show "+id+")")
+	}
+	return lines
+}
+
 func cutoverText(c client.Cutover) string {
 	st := c.Status
 	var b block
@@ -281,6 +289,7 @@ func cutoverText(c client.Cutover) string {
 	b.add("Drains until", at(st.DrainUntil))
 	b.add("Withdrawn since", at(st.WithdrawnAt))
 	if !st.EndedAt.IsZero() {
+		b.add("Lost with it", lostApps(st.LostApps)...)
 		b.add("Ended", "by "+st.EndedBy+", "+at(st.EndedAt)+": "+st.EndedWhy)
 		b.add("Restored in DNS since", at(st.RestoredAt))
 		b.add("Fallback gone since", at(st.SettledAt))

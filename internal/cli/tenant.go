@@ -80,11 +80,13 @@ the ready endpoints that reach it.`,
 
 func (a *app) tenantDelete() *cobra.Command {
 	var yes bool
+	var acknowledged []string
 	cmd := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a tenant", Args: takes("NAME"),
 		Long: `Delete removes a tenant. If a ready endpoint reaches it, its traffic ends, and you are asked first. When every
 node has acknowledged that, or is fenced, the event tenant.withdrawn tells (postern events); no other
-organization can have the name before.`,
+organization can have the name before. Where it is the last private one and the organization has an app
+that is only for those, as Request is, that is refused unless you accept it by name.`,
 		Example: "  postern tenant delete example-dev\n  postern tenant delete example-dev --yes",
 		RunE: a.online(func(ctx context.Context, s session, args []string) error {
 			t, err := within(ctx, s, func(ctx context.Context) (client.Tenant, error) { return s.Tenant(ctx, args[0]) })
@@ -96,7 +98,7 @@ organization can have the name before.`,
 					return err
 				}
 			}
-			_, err = within(ctx, s, func(ctx context.Context) (any, error) { return nil, s.DeleteTenant(ctx, t.ID) })
+			_, err = within(ctx, s, func(ctx context.Context) (any, error) { return nil, s.DeleteTenant(ctx, t.ID, acknowledged...) })
 			if err != nil {
 				return err
 			}
@@ -104,6 +106,7 @@ organization can have the name before.`,
 		}),
 	}
 	yesFlag(cmd, &yes)
+	cmd.Flags().StringArrayVar(&acknowledged, "acknowledge", nil, "`APP` that the organization may lose private access to, because no other tenant of it is private; may be given more than once")
 	return cmd
 }
 

@@ -221,6 +221,11 @@ func stands(cs []postern.Condition) string {
 	if ready.Reason != postern.ReasonNotReady {
 		return string(ready.Reason) + ", " + ready.Message
 	}
+	return falls(cs)
+}
+
+// falls is what an app lacks.
+func falls(cs []postern.Condition) string {
 	var all []string
 	for _, c := range cs {
 		if c.Type != postern.Ready && c.Status == postern.False {
@@ -312,4 +317,28 @@ func BreaksApps(p *postern.Platform, d Desired, t postern.Tenant) (broken []post
 		}
 	}
 	return broken
+}
+
+// AppLoss is an app that an organization does not reach privately any more, and
+// why.
+type AppLoss struct {
+	App postern.App
+	Why string
+}
+
+// LosesApps lists the apps that an organization may reach privately before a
+// change and may not after it.
+func LosesApps(p *postern.Platform, before, after Desired, organization string) (lost []AppLoss) {
+	was, is := newAppRules(p, before), newAppRules(p, after)
+	for _, app := range p.Apps {
+		if app.PerTenant() || !was.enabled(app, organization) || is.enabled(app, organization) {
+			continue
+		}
+		why := falls(App(p, app, postern.AppAccess{App: app.ID, Organization: organization, Enabled: true}, after).Conditions)
+		if why == "" {
+			why = "no tenant is left"
+		}
+		lost = append(lost, AppLoss{app, why})
+	}
+	return lost
 }

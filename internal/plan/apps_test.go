@@ -230,3 +230,33 @@ func TestBreaksApps(t *testing.T) {
 		}
 	}
 }
+
+func TestLosesApps(t *testing.T) {
+	t.Parallel()
+	complete := func(d plan.Desired, tenants ...string) plan.Desired {
+		d.Cutovers = nil
+		for _, name := range tenants {
+			d.Cutovers = append(d.Cutovers, postern.Cutover{Tenant: name, Organization: "a", Phase: postern.CutoverComplete, EndedAt: noon})
+		}
+		return d
+	}
+	for name, tc := range map[string]struct {
+		before, after plan.Desired
+		why           string // "": nothing is lost
+	}{
+		"the last one is public again": {organizationA(true, "us-east-1"), complete(organizationA(true, "us-east-1")), "must be private first"},
+		"the last one is gone":         {organizationA(true, "us-east-1"), complete(organizationA(true)), "no tenant whose"},
+		"another one is private":       {complete(organizationA(true, "us-east-1", "us-east-1"), "t0", "t1"), organizationA(true, "us-east-1", "us-east-1"), ""},
+		"it is off":                    {organizationA(false, "us-east-1"), complete(organizationA(false, "us-east-1")), ""},
+		"it was lost before":           {complete(organizationA(true, "us-east-1")), organizationA(true), ""},
+		"it comes back":                {organizationA(true, "us-east-1", "eu-west-1"), organizationA(true, "us-east-1"), ""},
+	} {
+		lost := plan.LosesApps(appPlatform(), tc.before, tc.after, "a")
+		if (len(lost) > 0) != (tc.why != "") || len(lost) > 0 && (lost[0].App.ID != "request" || !strings.Contains(lost[0].Why, tc.why)) {
+			t.Errorf("%s: %+v", name, lost)
+		}
+		if other := plan.LosesApps(appPlatform(), tc.before, tc.after, "b"); len(other) > 0 {
+			t.Errorf("%s: another organization loses %+v", name, other)
+		}
+	}
+}

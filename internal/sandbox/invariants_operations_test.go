@@ -295,7 +295,7 @@ func (w *world) deleteTenant(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	if err := w.admin.DeleteTenant(ctx, t.name); refusedAs(err, "conflict") {
-		return "tenant " + t.name + " stays: it is claimed by name, or moves", nil
+		return "tenant " + t.name + " stays: it is claimed by name, moves, or an app needs it private", nil
 	} else if err != nil {
 		return "", err
 	}
