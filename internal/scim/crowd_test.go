@@ -370,6 +370,51 @@ func TestSlowBodiesMakeRoom(t *testing.T) {
 	}
 }
 
+// Over HTTP/2 it is the one request that ends, and not the connection.
+func TestSlowBodiesMakeRoomHTTP2(t *testing.T) {
+	t.Parallel()
+	w := startTwo(t, func(l *scim.Limits) { l.MaxRequests = 8 }) // two of a client
+	waiting, release := w.app.holds()
+	defer release()
+	client := w.client(true)
+	given := make(chan int, 2)
+	var bodies []*io.PipeWriter
+	for range 2 {
+		body, slow := io.Pipe()
+		bodies = append(bodies, slow)
+		r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+host+"/scim/v2/Users", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			resp, err := client.Do(r)
+			if err != nil {
+				given <- 0
+				return
+			}
+			_ = resp.Body.Close()
+			given <- resp.StatusCode
+		}()
+		_, _ = io.WriteString(slow, "x") // it never ends
+	}
+	for i := range 6 {
+		send(w.mustDialFrom(fmt.Sprintf("127.0.0.%d", i/2+2), host), host)
+	}
+	until(t, "the host is full", func() bool { return waiting() == 8 })
+	send(w.mustDialFrom("127.0.0.9", host), host)
+	if got := <-given; got != http.StatusTooManyRequests {
+		t.Errorf("what made room was answered %d", got)
+	}
+	until(t, "another client's request is under way", func() bool { return waiting() == 9 })
+	for _, b := range bodies {
+		_ = b.Close()
+	}
+	release()
+	if got := <-given; got != http.StatusOK {
+		t.Errorf("the other one was answered %d", got)
+	}
+}
+
 // Clients that stay connected do not keep the app's connections.
 func TestIdleBackendConnectionsMakeRoom(t *testing.T) {
 	t.Parallel()
