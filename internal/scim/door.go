@@ -61,7 +61,7 @@ type Limits struct {
 	IdleTimeout    time.Duration // between two requests; default 75 s
 	DialTimeout    time.Duration // connecting to one backend, with TLS; default 5 s
 	MaxConnections int           // at one time; a host may have half, a client a quarter; default [DefaultMaxConnections]
-	MaxRequests    int           // of one host under way at one time; a client may have a quarter; default [DefaultMaxRequests]
+	MaxRequests    int           // of one host under way at one time; a client may have a quarter; default [DefaultMaxRequests], or half of MaxConnections where that is less
 	// RequestsPerSecond are those of one client to one host; a host may have
 	// four times as many, and an address eight times, for all hosts together;
 	// bursts of 4 s; default 100.
@@ -82,7 +82,7 @@ func (l Limits) withDefaults() Limits {
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, 75*time.Second)
 	l.DialTimeout = cmp.Or(l.DialTimeout, 5*time.Second)
 	l.MaxConnections = cmp.Or(l.MaxConnections, DefaultMaxConnections)
-	l.MaxRequests = cmp.Or(l.MaxRequests, DefaultMaxRequests)
+	l.MaxRequests = cmp.Or(l.MaxRequests, max(min(DefaultMaxRequests, l.MaxConnections/2), 1))
 	l.RequestsPerSecond = cmp.Or(l.RequestsPerSecond, 100)
 	return l
 }

@@ -24,7 +24,7 @@ type SCIM struct {
 	MaxBody           int64         `yaml:"max_body,omitempty"`            // bytes of one request; default 1 MiB
 	RequestTimeout    time.Duration `yaml:"request_timeout,omitempty"`     // default 60s
 	MaxConnections    int           `yaml:"max_connections,omitempty"`     // of one door; default 2000
-	MaxRequests       int           `yaml:"max_requests,omitempty"`        // of one tenant under way; default 256
+	MaxRequests       int           `yaml:"max_requests,omitempty"`        // of one tenant under way; default 256, or half of max_connections
 	RequestsPerSecond int           `yaml:"requests_per_second,omitempty"` // of one client to one tenant; a tenant has four times as many, an address eight times; default 100
 }
 
@@ -80,7 +80,7 @@ func (c *Config) validateSCIM(es *postern.Errors, p *postern.Platform) {
 			es.Add(postern.Invalid("scim.acme.agree_to_terms", "false", "the authority's terms are not agreed to", "read them, and set agree_to_terms: true"))
 		}
 	}
-	if connections, requests := cmp.Or(c.SCIM.MaxConnections, scim.DefaultMaxConnections), cmp.Or(c.SCIM.MaxRequests, scim.DefaultMaxRequests); connections > 0 && requests > connections/2 {
+	if connections, requests := cmp.Or(c.SCIM.MaxConnections, scim.DefaultMaxConnections), c.SCIM.MaxRequests; connections > 0 && requests > connections/2 {
 		es.Add(postern.Invalid("scim.max_requests", strconv.Itoa(requests), fmt.Sprintf("more than half of scim.max_connections (%d)", connections),
 			"a tenant has half of the connections, and requests must not be able to fill them: give at most "+strconv.Itoa(connections/2)))
 	}
