@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -124,7 +125,7 @@ func (w *watch) follow(ctx context.Context, ids []string) error {
 			return ctx.Err()
 		case <-deadline.C:
 			for _, id := range ids {
-				ended = append(ended, fmt.Errorf("%s is still %s after %s: %s", id, stateOf(w.seen[id]), w.patience, waitsFor(w.seen[id])))
+				ended = append(ended, fmt.Errorf("%s is still %s after %s: %s", id, stateOf(w.seen[id]), w.patience, cmp.Or(waitsFor(w.seen[id]), "the control plane has not looked at it yet")))
 			}
 			return errors.Join(ended...)
 		case <-tick.C:

@@ -337,7 +337,7 @@ func (l *Loop) recordConnection(ctx context.Context, before postern.DataConnecti
 				"nothing of the data connection to "+before.Hostname+" is left on the platform")))
 		}
 		if !looked.IsZero() {
-			if err := tx.NoteConnectionChecked(before.ID, looked); err != nil {
+			if err := tx.NoteConnectionChecked(before, looked); err != nil {
 				return err
 			}
 		}

@@ -71,6 +71,9 @@ func (l *Loop) lookAtAll(ctx context.Context, d outboundDesired, clouds map[stri
 			if f.answered || listed {
 				looked[i] = f.began
 			}
+			if !f.wish.Equal(c.VerifyAsked) && !looked[i].Before(c.VerifyAsked) {
+				looked[i] = c.VerifyAsked.Add(-time.Microsecond) // who asked since is not served by it
+			}
 		}
 	}
 	l.outbound.mu.Lock()

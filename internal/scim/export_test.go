@@ -17,6 +17,9 @@ var (
 // NewWire is the layer below net/http on a connection.
 func NewWire(c net.Conn, refused func(postern.Denial, error)) net.Conn { return newWire(c, refused) }
 
+// Scanned is how many bytes of a head such a layer has looked at.
+func Scanned(c net.Conn) int { return c.(*wire).scanned }
+
 // Limiter is a limiter of clients.
 type Limiter struct{ *limiter[netip.Prefix] }
 

@@ -133,10 +133,13 @@ func (t *Tx) FindProvenConnection(hostname string) (postern.DataConnection, erro
 	return find(t, "data connection to", hostname, scanConnection, selectConnections+`WHERE hostname = ? AND proven_at > 0`, hostname)
 }
 
-// NoteConnectionChecked keeps when a connection was last looked at. It is no
-// change of the connection: who read it before may still change it.
-func (t *Tx) NoteConnectionChecked(id string, at time.Time) error {
-	_, err := t.exec(`UPDATE data_connections SET checked_at = ? WHERE id = ?`, micros(at), id)
+// NoteConnectionChecked keeps when a connection was last looked at, by who read
+// it as c. Somebody who has asked for a look since is not served by that one, so
+// it counts as before. It is no change of the connection: who read it before may
+// still change it.
+func (t *Tx) NoteConnectionChecked(c postern.DataConnection, at time.Time) error {
+	_, err := t.exec(`UPDATE data_connections SET checked_at = CASE WHEN verify_asked = ? THEN ? ELSE min(?, verify_asked - 1) END WHERE id = ?`,
+		micros(c.VerifyAsked), micros(at), micros(at), c.ID)
 	return err
 }
 

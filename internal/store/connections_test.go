@@ -68,9 +68,14 @@ func TestConnectionsComeBackAsTheyWereWritten(t *testing.T) {
 		t.Error(diff)
 	}
 	// That it was looked at is no change.
-	update(t, s, func(tx *store.Tx) error { return tx.NoteConnectionChecked("dc_a", noon.Add(4*time.Hour)) })
+	update(t, s, func(tx *store.Tx) error { return tx.NoteConnectionChecked(changed, noon.Add(4*time.Hour)) })
 	if got := findConnection(t, s, "dc_a"); got.ResourceVersion != 2 || !got.CheckedAt.Equal(noon.Add(4*time.Hour)) {
 		t.Errorf("version %d, checked at %s", got.ResourceVersion, got.CheckedAt)
+	}
+	// Who asked after it was read was not served, whenever that look began.
+	update(t, s, func(tx *store.Tx) error { return tx.NoteConnectionChecked(want, noon.Add(5*time.Hour)) })
+	if got := findConnection(t, s, "dc_a"); !got.CheckedAt.Before(got.VerifyAsked) {
+		t.Errorf("checked at %s, asked at %s", got.CheckedAt, got.VerifyAsked)
 	}
 	wantCode(t, s, postern.CodeConflict, func(tx *store.Tx) error { _, err := tx.UpdateConnection(want); return err })
 	wantCode(t, s, postern.CodeConflict, func(tx *store.Tx) error { return tx.DeleteConnection(want, noon) })
