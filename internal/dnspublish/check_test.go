@@ -180,12 +180,12 @@ func TestDiffers(t *testing.T) {
 // time.
 func TestAskEnds(t *testing.T) {
 	silent := answering(t, func(m *dns.Msg) { m.Id = 0 })
-	c := dnspublish.Checker{Servers: []netip.AddrPort{silent, silent, silent, silent, silent}, Timeout: 300 * time.Millisecond}
+	c := dnspublish.Checker{Servers: []netip.AddrPort{silent, silent, silent, silent, silent}, Timeout: time.Second}
 	start := time.Now()
 	if d, contradicted := c.Differs(t.Context(), "example."+hosted, nil); contradicted || strings.Count(d, "no answer") != 5 {
 		t.Error(d)
 	}
-	if d := time.Since(start); d > 1200*time.Millisecond {
+	if d := time.Since(start); d > 4*time.Second {
 		t.Errorf("took %v: one after the other", d)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -150,7 +150,7 @@ func TestCloseWithOpenConnections(t *testing.T) {
 	until(t, "connections are accepted", func() bool { return w.counted(t, "postern_dns_open_connections", nil) == 3 })
 	start := time.Now()
 	w.Close()
-	if d := time.Since(start); d > time.Second {
+	if d := time.Since(start); d > 10*time.Second {
 		t.Errorf("took %v", d)
 	}
 	for _, c := range conns {
@@ -252,7 +252,7 @@ func TestCloseWithStuckConnection(t *testing.T) {
 	})
 	start := time.Now()
 	w.Close()
-	if d := time.Since(start); d > time.Second {
+	if d := time.Since(start); d > 10*time.Second {
 		t.Errorf("took %v", d)
 	}
 }
