@@ -37,6 +37,9 @@ func (s *session) relay(up int64) Stats {
 	stats.Down = s.pump(s.client, s.backend, &w)
 	both.Wait()
 	idle.Stop()
+	if w.broken.Load() {
+		s.cut(EndReset)
+	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +56,12 @@ func (s *session) relay(up int64) Stats {
 type ways struct {
 	ending atomic.Int32 // whose end is being passed on, or has been
 	ended  atomic.Int32
+	broken atomic.Bool // a side is gone, and the other hears what it said last
 }
+
+// lastWords bounds how long a side may take to hear what the other has said
+// before it went.
+const lastWords = time.Second
 
 // watchIdle cuts the session when nothing has moved for the idle timeout. The
 // caller stops the timer.
@@ -80,12 +88,20 @@ func (s *session) watchIdle() *time.Timer {
 // reset on too, until the other direction has ended.
 func (s *session) pump(dst, src *net.TCPConn, ways *ways) int64 {
 	n, err := s.copy(dst, src)
+	if err != nil && gone(dst) {
+		s.partFrom(src, ways, 0)
+		return n
+	}
 	// In this order: what the other direction ends may be gone for that.
 	if err != nil || gone(src) && ways.ending.Load() == 0 {
 		s.cut(EndReset)
 		return n
 	}
 	ways.ending.Add(1)
+	if ways.broken.Load() {
+		s.cut(EndReset)
+		return n
+	}
 	err = dst.CloseWrite()
 	if ways.ended.Add(1) == 2 {
 		// The other direction has ended before: dst owes nothing, and that it
@@ -94,10 +110,25 @@ func (s *session) pump(dst, src *net.TCPConn, ways *ways) int64 {
 		_ = src.Close()
 		return n
 	}
-	if err != nil || awaitReset(src) {
+	if err != nil {
+		s.partFrom(src, ways, 1)
+	} else if awaitReset(src) {
 		s.cut(EndReset)
 	}
 	return n
+}
+
+// partFrom ends a direction whose receiver is found gone by what it was sent.
+// That one may have said something before it went, such as why it takes no
+// more: a server that refuses a large request answers, and closes with the rest
+// unread. The other direction passes it on to listener, and then the session
+// ends. Of those that count as ending, mine are this direction.
+func (s *session) partFrom(listener *net.TCPConn, ways *ways, mine int32) {
+	ways.broken.Store(true)
+	// The other direction sees broken when it is at its end, or was there before.
+	if ways.ending.Load() > mine || listener.SetWriteDeadline(time.Now().Add(lastWords)) != nil {
+		s.cut(EndReset)
+	}
 }
 
 // copy carries bytes until src ends (nil) or a side fails.

@@ -63,7 +63,7 @@ func (l *loop) relayEvent(c *conn, i int, what uint32) {
 		}
 	}
 	if what&unix.EPOLLERR != 0 {
-		l.end(c, EndReset)
+		l.lastWords(c, i)
 	}
 }
 
@@ -123,7 +123,7 @@ func (l *loop) copySome(c *conn, i int) (n int, drained bool) {
 	case errno == syscall.EAGAIN:
 		w = 0
 	case errno != 0:
-		l.end(c, EndReset)
+		l.lastWords(c, 1-i)
 		return 0, true
 	}
 	d.sent += int64(w)
@@ -208,12 +208,35 @@ func (l *loop) wrote(c *conn, i, n int, errno syscall.Errno) bool {
 		l.block(c, i)
 		return false
 	case errno != 0:
-		l.end(c, EndReset)
+		l.lastWords(c, i)
 		return false
 	}
 	c.sides[i].sent += int64(n)
 	c.active = l.tick
 	return true
+}
+
+// lastWords ends a connection whose side i is found gone by what it was sent.
+// It may have said something before it went that was not read yet, such as why
+// it takes no more: a server that refuses a large request answers, and closes
+// with the rest unread.
+func (l *loop) lastWords(c *conn, i int) {
+	s, d := &c.sides[i], &c.sides[1-i]
+	// No more comes from who is gone, so this has an end.
+	for !s.is(ended) && !d.owes() {
+		n, errno := sysRead(s.fd, l.buf)
+		if errno != 0 || n == 0 {
+			break
+		}
+		w, errno := sysSend(d.fd, l.buf[:n])
+		if errno != 0 {
+			break
+		}
+		if d.sent += int64(w); w < n {
+			break
+		}
+	}
+	l.end(c, EndReset)
 }
 
 // block notes that side i takes no more until an event says so.
@@ -243,7 +266,7 @@ func (l *loop) closeWrite(c *conn, i int) {
 		return
 	}
 	if sysShutdown(s.fd) != 0 {
-		l.end(c, EndReset)
+		l.lastWords(c, i)
 	}
 }
 
