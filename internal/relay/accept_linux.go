@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/postern-net/postern"
 )
 
 // acceptBatch bounds the connections that are accepted in one go.
@@ -144,7 +142,7 @@ func (l *loop) turnAway(a *accepting) {
 	l.spare = -1
 	if fd, peer, errno := sysAccept(a.fd); errno == 0 {
 		l.arrival = Arrival{Listener: a.Name, At: time.Now(), Peer: peer}
-		l.refuseAtOnce(a.observer, &l.arrival, fd)
+		l.refuseAtOnce(a.observer, &l.arrival, overloaded(), fd)
 		sysClose(fd)
 	}
 	l.keepSpare()
@@ -160,10 +158,10 @@ func (l *loop) keepSpare() {
 	}
 }
 
-// refuseAtOnce refuses for overload without keeping the connection: one whose
-// client has sent more than was read may see a reset instead of the alert.
-func (l *loop) refuseAtOnce(o Observer, a *Arrival, fd int32) {
-	o.Refused(a, Verdict{Deny: postern.DenyOverload})
+// refuseAtOnce refuses without keeping the connection: one whose client has
+// sent more than was read may see a reset instead of the alert.
+func (l *loop) refuseAtOnce(o Observer, a *Arrival, v Verdict, fd int32) {
+	o.Refused(a, v)
 	_, _ = sysSend(fd, []byte(alert)) // it is closed next, whatever came of it
 }
 
@@ -177,24 +175,24 @@ func (l *loop) admit(from arrived) {
 	s := from.served
 	p := &l.peek
 	*p = peek{arrival: Arrival{Listener: s.Name, At: time.Now(), Peer: from.peer, Local: from.local}}
+	step, v := p.begin(s.Listener)
+	stranger := step == refused
 	var at place
-	result := l.engine.limits.enter(&at)
-	if result == overload && l.evict() {
+	result := l.engine.limits.enter(&at, stranger)
+	if result == overload && !stranger && l.evict() {
 		l.engine.limits.leave(&at)
-		result = l.engine.limits.enter(&at)
+		result = l.engine.limits.enter(&at, false)
+	}
+	if result != admitted && !stranger {
+		step, v = refused, overloaded()
 	}
 	if result == flooded {
-		l.refuseAtOnce(s.observer, &p.arrival, from.fd)
+		l.refuseAtOnce(s.observer, &p.arrival, v, from.fd)
 		sysClose(from.fd)
 		l.load.Add(-1)
 		return
 	}
 	c := l.begin(s, from.fd, p.arrival.At)
 	c.place = at
-	if result == overload {
-		l.refuse(c, &p.arrival, Verdict{Deny: postern.DenyOverload})
-		return
-	}
-	step, v := p.begin(s.Listener)
 	l.listenTo(c, p, 0, step, v)
 }

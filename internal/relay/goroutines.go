@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/postern-net/postern"
 )
 
 // goroutines is the engine that every system can have: two goroutines per
@@ -146,16 +144,20 @@ func (e *goroutines) admit(ln *Listener, conn *net.TCPConn, match Match, o Obser
 		engine: e, listener: ln, match: match, observer: o, client: conn,
 		peek: peek{arrival: Arrival{Listener: ln.Name, At: time.Now(), Peer: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}},
 	}
+	step, v := s.begin(ln)
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
 		_ = conn.Close()
 		return
 	}
-	result := e.limits.enter(&s.place)
+	result := e.limits.enter(&s.place, step == refused)
+	if result != admitted && step != refused {
+		step, v = refused, overloaded()
+	}
 	if result == flooded {
 		e.mu.Unlock()
-		s.refuseAtOnce()
+		s.refuseAtOnce(v)
 		return
 	}
 	e.sessions[s] = struct{}{}
@@ -164,11 +166,7 @@ func (e *goroutines) admit(ln *Listener, conn *net.TCPConn, match Match, o Obser
 
 	go func() {
 		defer e.remove(s)
-		if result == overload {
-			s.refuse(Verdict{Deny: postern.DenyOverload})
-			return
-		}
-		s.run()
+		s.run(step, v)
 	}()
 }
 

@@ -190,6 +190,17 @@ func dial(t *testing.T, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+// dialFrom dials from an address of this machine.
+func dialFrom(t *testing.T, from, addr string) *net.TCPConn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))}
+	c, err := d.DialContext(t.Context(), "tcp", addr)
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	must(t, c.SetDeadline(time.Now().Add(patience)))
+	return c.(*net.TCPConn)
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

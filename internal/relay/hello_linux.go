@@ -3,8 +3,6 @@ package relay
 import (
 	"syscall"
 	"time"
-
-	"github.com/postern-net/postern"
 )
 
 // unheard is a connection whose hello is not complete: what it has sent, and
@@ -84,9 +82,9 @@ func (l *loop) listenTo(c *conn, p *peek, n int, step progress, v Verdict) {
 func (l *loop) claim(c *conn, p *peek) bool {
 	switch l.engine.limits.claim(&c.place, &p.arrival) {
 	case overload:
-		l.refuse(c, &p.arrival, Verdict{Deny: postern.DenyOverload})
+		l.refuse(c, &p.arrival, overloaded())
 	case flooded:
-		l.refuseAtOnce(c.served.observer, &p.arrival, c.sides[client].fd)
+		l.refuseAtOnce(c.served.observer, &p.arrival, overloaded(), c.sides[client].fd)
 		l.discard(c, false)
 	case admitted:
 		return true
@@ -133,7 +131,7 @@ func (l *loop) evict() bool {
 		return false
 	}
 	c := w.conn
-	l.refuseAtOnce(c.served.observer, &w.arrival, c.sides[client].fd)
+	l.refuseAtOnce(c.served.observer, &w.arrival, overloaded(), c.sides[client].fd)
 	l.discard(c, false)
 	return true
 }
@@ -142,6 +140,11 @@ func (l *loop) evict() bool {
 // client still sends for a while: closing with unread bytes would reset the
 // connection, and a reset can overtake the alert.
 func (l *loop) refuse(c *conn, a *Arrival, v Verdict) {
+	if !l.engine.limits.linger(&c.place) {
+		l.refuseAtOnce(c.served.observer, a, v, c.sides[client].fd)
+		l.discard(c, false)
+		return
+	}
 	c.served.observer.Refused(a, v)
 	l.heard(c)
 	c.state = lingering

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// maxLingering bounds the connections that are refused for overload and wait
-// for their client to read the alert; beyond it they are closed at once.
+// maxLingering bounds the connections that are refused in nobody's share and
+// wait for their client to read the alert; beyond it they are closed at once.
 const maxLingering = 256
 
 // limits counts an engine's connections, all of them and each client's.
@@ -15,7 +15,7 @@ type limits struct {
 
 	mu        sync.Mutex
 	open      int              // connections in any state
-	lingering int              // of those, the ones that are told of overload and are in no budget
+	lingering int              // of those, the ones that are refused and are in no budget
 	shares    map[payer]*share // of the clients that have connections
 }
 
@@ -39,7 +39,7 @@ type share struct {
 // place is what a connection occupies. The zero place is none.
 type place struct {
 	share   *share // nil until it is known whose
-	lingers bool   // told of overload, and in no budget
+	lingers bool   // refused, and in no budget
 }
 
 // payerOf tells who pays. One who has an IPv6 address has 2^64 of them.
@@ -64,16 +64,17 @@ type admission uint8
 
 const (
 	admitted admission = iota
-	overload           // refuse it, and let it linger until it has read so
+	overload           // in no budget: refuse it, and let it linger until it has read so
 	flooded            // refuse it at once: too many linger already
 )
 
-// enter counts a new connection in, unless it is flooded.
-func (l *limits) enter(p *place) admission {
+// enter counts a new connection in, unless it is flooded. One that is refused
+// on sight takes no place from others.
+func (l *limits) enter(p *place, refused bool) admission {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.open-l.lingering < l.all:
+	case !refused && l.open-l.lingering < l.all:
 		l.open++
 		return admitted
 	case l.lingering >= maxLingering:
@@ -107,6 +108,23 @@ func (l *limits) claim(p *place, a *Arrival) admission {
 	s.count++
 	p.share = s
 	return admitted
+}
+
+// linger tells whether a connection that is refused may stay until it has read
+// so. One of whom nobody knows whose it is leaves the budget for that: it would
+// take its place from others, and is in no share that bounds it.
+func (l *limits) linger(p *place) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case p.share != nil || p.lingers:
+		return true
+	case l.lingering >= maxLingering:
+		return false
+	}
+	l.lingering++
+	p.lingers = true
+	return true
 }
 
 // leave takes a connection out of all counts.

@@ -89,3 +89,6 @@ func (p *peek) ended(have int) (progress, Verdict) {
 
 // late refuses a client that took too long.
 func late() Verdict { return Verdict{Deny: postern.DenyHelloTimeout} }
+
+// overloaded refuses a client for which there is no place.
+func overloaded() Verdict { return Verdict{Deny: postern.DenyOverload} }

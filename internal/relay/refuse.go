@@ -3,8 +3,6 @@ package relay
 import (
 	"io"
 	"time"
-
-	"github.com/postern-net/postern"
 )
 
 // alert is all that a refused client ever sees: a fatal TLS alert,
@@ -21,6 +19,10 @@ const lingerBytes = 64 << 10
 func (s *session) refuse(v Verdict) { s.refuseAs(&s.arrival, v) }
 
 func (s *session) refuseAs(a *Arrival, v Verdict) {
+	if !s.engine.limits.linger(&s.place) {
+		s.refuseAtOnce(v)
+		return
+	}
 	s.observer.Refused(a, v)
 	defer s.client.Close() //nolint:errcheck // nobody is left to tell
 	if s.client.SetDeadline(time.Now().Add(s.engine.config.AlertLinger)) != nil {
@@ -35,11 +37,11 @@ func (s *session) refuseAs(a *Arrival, v Verdict) {
 	_, _ = io.CopyN(io.Discard, s.client, lingerBytes) // until whatever comes first
 }
 
-// refuseAtOnce refuses for overload without keeping the connection: one whose
-// client has sent more than was read may see a reset instead of the alert. The
-// write cannot block, for nothing has been sent on it yet.
-func (s *session) refuseAtOnce() {
-	s.observer.Refused(&s.arrival, Verdict{Deny: postern.DenyOverload})
+// refuseAtOnce refuses without keeping the connection: one whose client has
+// sent more than was read may see a reset instead of the alert. The write cannot
+// block, for nothing has been sent on it yet.
+func (s *session) refuseAtOnce(v Verdict) {
+	s.observer.Refused(&s.arrival, v)
 	_, _ = io.WriteString(s.client, alert) // the close below is all that matters
 	_ = s.client.Close()
 }

@@ -37,18 +37,22 @@ type session struct {
 }
 
 // run is the life of a connection.
-func (s *session) run() {
+func (s *session) run(step progress, v Verdict) {
 	defer s.client.Close() //nolint:errcheck // nobody is left to tell
+	if step == refused {
+		s.refuse(v)
+		return
+	}
 	b := smallBuffer()
 	defer func() { b.free() }()
-	hello, ok := s.read(&b)
+	hello, ok := s.read(&b, step)
 	if !ok {
 		return
 	}
 	generation := s.engine.generation.Load()
 	first := s.arrival
 	first.HelloBytes = hello
-	v := s.match(&first)
+	v = s.match(&first)
 	if v.Deny != "" {
 		s.refuseAs(&first, v)
 		return
@@ -80,12 +84,12 @@ func (s *session) run() {
 
 // read reads until the arrival can be judged, and returns the bytes from the
 // hello on; or it deals with a connection that does not get so far.
-func (s *session) read(b *buffer) (hello []byte, ok bool) {
+func (s *session) read(b *buffer, p progress) (hello []byte, ok bool) {
 	if s.client.SetReadDeadline(s.arrival.At.Add(s.engine.config.HelloTimeout)) != nil {
 		return nil, false
 	}
 	n := 0
-	for p, v := s.begin(s.listener); ; p, v = s.take(b.bytes[:n]) {
+	for v := (Verdict{}); ; p, v = s.take(b.bytes[:n]) {
 		for p == header {
 			if !s.claim() {
 				return nil, false
@@ -125,9 +129,9 @@ func (s *session) read(b *buffer) (hello []byte, ok bool) {
 func (s *session) claim() bool {
 	switch s.engine.limits.claim(&s.place, &s.arrival) {
 	case overload:
-		s.refuse(Verdict{Deny: postern.DenyOverload})
+		s.refuse(overloaded())
 	case flooded:
-		s.refuseAtOnce()
+		s.refuseAtOnce(overloaded())
 	default:
 		return true
 	}

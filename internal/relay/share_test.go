@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/proxyproto"
@@ -101,6 +102,59 @@ func testOverTheShareIsInNoBudget(t *testing.T, kind relay.Kind) {
 	}
 	send(t, dial(t, p.addr), slices.Concat(proxyproto.AppendAWS(nil, clientAddr, targetAddr, "vpce-08d2bf15fac5001c9"), h))
 	expect(t, b.accept(t), h)
+}
+
+// Who is refused before it is known whose connection it is takes no place from
+// the load balancer's clients, however many there are.
+func TestStrangersAreInNoBudget(t *testing.T) { onEach(t, testStrangersAreInNoBudget) }
+
+func testStrangersAreInNoBudget(t *testing.T, kind relay.Kind) {
+	t.Parallel()
+	const balancer, stranger = "127.0.0.2", "127.0.0.9"
+	h := hello(t, host)
+	for name, tc := range map[string]struct {
+		from string
+		send []byte
+		want postern.Denial
+	}{
+		"untrusted": {stranger, nil, postern.DenyUntrustedSource},
+		"bad":       {balancer, h, postern.DenyBadProxyHeader},
+		"late":      {balancer, header()[:99], postern.DenyHelloTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := listen(t)
+			p := start(t, setup{
+				kind:   kind,
+				config: relay.Config{MaxConnections: 8, AlertLinger: patience, HelloTimeout: time.Second},
+				match:  to(b.addr), proxied: true, sources: []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(balancer), 32)},
+			})
+			for range 8 {
+				send(t, dialFrom(t, tc.from, p.addr), tc.send)
+			}
+			for _, r := range p.wait(t, "refused", 8) {
+				if r.verdict.Deny != tc.want {
+					t.Fatalf("refused for %q", r.verdict.Deny)
+				}
+			}
+			if n := p.Connections(); n != 8 {
+				t.Errorf("%d connections, want 8 that linger", n)
+			}
+			send(t, dialFrom(t, balancer, p.addr), slices.Concat(header(), h))
+			expect(t, b.accept(t), h)
+			// Only so many linger.
+			if name != "untrusted" {
+				return
+			}
+			for range 256 {
+				dialFrom(t, tc.from, p.addr)
+			}
+			p.wait(t, "refused", 8+256)
+			if n := p.Connections(); n != 1+256 {
+				t.Errorf("%d connections, want one and 256 that linger", n)
+			}
+		})
+	}
 }
 
 func TestShareOfAPlainListener(t *testing.T) { onEach(t, testShareOfAPlainListener) }
