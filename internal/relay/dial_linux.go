@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -76,6 +77,9 @@ func (l *loop) dialNext(c *conn) {
 	a, s := c.dial, &c.sides[backend]
 	for a.next < len(a.verdict.Backends) {
 		to := a.verdict.Backends[a.next]
+		if l.overtaken(c, to) {
+			return
+		}
 		a.next++
 		fd, errno := sysDial(l.engine.config.Source, to)
 		if exhausted(errno) && l.evict() {
@@ -102,6 +106,37 @@ func (l *loop) dialNext(c *conn) {
 	c.dial = nil
 	l.refuse(c, &a.arrival, a.verdict)
 	l.putAttempt(a)
+}
+
+// overtaken judges the arrival again if the rules have changed since it was
+// judged, so that a backend gets no byte by rules out of force. It goes on by
+// those of now, and tells so, unless they lead to the same backend.
+func (l *loop) overtaken(c *conn, to netip.AddrPort) bool {
+	a, s := c.dial, &c.sides[backend]
+	generation := l.engine.generation.Load()
+	if generation == a.generation {
+		return false
+	}
+	a.generation = generation
+	now := c.served.match(&a.arrival)
+	if a.verdict.stands(&now, to) {
+		return false
+	}
+	if s.fd >= 0 {
+		sysReset(s.fd)
+		*s = side{fd: -1}
+	}
+	if now.Deny != "" {
+		c.dial = nil
+		l.refuse(c, &a.arrival, now)
+		l.putAttempt(a)
+		return true
+	}
+	a.first = slices.Concat(now.Prologue, a.arrival.HelloBytes)
+	a.arrival.HelloBytes = a.first[len(now.Prologue):]
+	a.verdict, a.next, a.failures = now, 0, nil
+	l.dialNext(c)
+	return true
 }
 
 // awaitDescriptor has the same backend tried again at the next tick, for as
@@ -163,6 +198,9 @@ func (l *loop) dialEvent(c *conn, what uint32) {
 // answered yet, the kernel says that it takes nothing for now.
 func (l *loop) sendFirst(c *conn) {
 	a, s := c.dial, &c.sides[backend]
+	if a.sent == 0 && l.overtaken(c, a.backend()) {
+		return
+	}
 	for a.sent < len(a.first) {
 		n, errno := sysSend(s.fd, a.first[a.sent:])
 		switch errno {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"slices"
@@ -92,6 +93,12 @@ type Verdict struct {
 // keeps tells whether a connection may stay with its backend.
 func (v *Verdict) keeps(backend netip.AddrPort) bool {
 	return !v.Pinned || slices.Contains(v.Backends, backend)
+}
+
+// stands tells whether the rules of now would lead a connection to the same
+// backend as those of before, as the same.
+func (v *Verdict) stands(now *Verdict, backend netip.AddrPort) bool {
+	return now.Deny == "" && bytes.Equal(now.Prologue, v.Prologue) && slices.Contains(now.Backends, backend)
 }
 
 // Match judges an arrival. It must not block, must not keep or change the

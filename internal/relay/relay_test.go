@@ -285,6 +285,7 @@ func testRecheckDuringDial(t *testing.T, kind relay.Kind) {
 	c := dial(t, p.addr)
 	send(t, c, hello(t, host))
 	s := b.accept(t)
+	expect(t, s, large[:1])
 	p.Recheck() // sees no open connection
 	if n := calls.Load(); n != 1 {
 		t.Fatalf("judged %d times before it was open", n)

@@ -27,6 +27,8 @@ type session struct {
 	client *net.TCPConn
 	place  place
 
+	generation uint64 // of the rules that it was judged by
+
 	address  netip.AddrPort          // of the backend; set before admitted is
 	admitted atomic.Pointer[Verdict] // set when the backend is connected
 	active   atomic.Int64            // goroutines.now of the last byte that moved
@@ -49,15 +51,18 @@ func (s *session) run(step progress, v Verdict) {
 	if !ok {
 		return
 	}
-	generation := s.engine.generation.Load()
 	first := s.arrival
 	first.HelloBytes = hello
-	v = s.match(&first)
-	if v.Deny != "" {
-		s.refuseAs(&first, v)
-		return
+	address, err := netip.AddrPort{}, errOvertaken
+	for errors.Is(err, errOvertaken) {
+		s.generation = s.engine.generation.Load()
+		v = s.match(&first)
+		if v.Deny != "" {
+			s.refuseAs(&first, v)
+			return
+		}
+		address, err = s.connect(&first, &v)
 	}
-	address, err := s.connect(&v, hello)
 	if err != nil {
 		if s.engine.ctx.Err() == nil {
 			v.Deny, v.Cause = postern.DenyBackendDown, err
@@ -72,8 +77,8 @@ func (s *session) run(step progress, v Verdict) {
 	// rules that is long out of force by then.
 	kept := Verdict{Organization: strings.Clone(v.Organization), Tenant: strings.Clone(v.Tenant), Prologue: v.Prologue}
 	s.admitted.Store(&kept)
-	if s.engine.generation.Load() != generation && !s.stillAdmitted(&kept) {
-		s.cut(EndRevoked) // the rules changed while the backend was dialed
+	if s.engine.generation.Load() != s.generation && !s.stillAdmitted(&kept) {
+		s.cut(EndRevoked) // the rules changed while the backend took the first bytes
 	}
 	s.observer.Opened(&first, v)
 	b.free()
@@ -138,14 +143,36 @@ func (s *session) claim() bool {
 	return false
 }
 
+// errOvertaken says that the rules have changed since the arrival was judged, and
+// by those of now it goes elsewhere, or nowhere.
+var errOvertaken = errors.New("judged by rules out of force")
+
+// stillLeads tells whether the arrival goes to a backend by the rules of now,
+// so that none gets a byte by rules out of force.
+func (s *session) stillLeads(a *Arrival, v *Verdict, to netip.AddrPort) bool {
+	generation := s.engine.generation.Load()
+	if generation == s.generation {
+		return true
+	}
+	now := s.match(a)
+	if !v.stands(&now, to) {
+		return false
+	}
+	s.generation = generation
+	return true
+}
+
 // connect finds the first backend that takes the prologue and the hello.
-func (s *session) connect(v *Verdict, hello []byte) (netip.AddrPort, error) {
-	first := make([]byte, 0, len(v.Prologue)+len(hello))
-	first = append(append(first, v.Prologue...), hello...)
+func (s *session) connect(a *Arrival, v *Verdict) (netip.AddrPort, error) {
+	first := make([]byte, 0, len(v.Prologue)+len(a.HelloBytes))
+	first = append(append(first, v.Prologue...), a.HelloBytes...)
 	err := errors.New("the host has no backend")
 	var failures []error
 	for _, address := range v.Backends {
-		conn, dialErr := s.dial(address, first)
+		conn, dialErr := s.dial(a, v, address, first)
+		if errors.Is(dialErr, errOvertaken) {
+			return address, dialErr
+		}
 		if dialErr == nil {
 			s.mu.Lock()
 			s.backend = conn
@@ -168,12 +195,19 @@ func (s *session) connect(v *Verdict, hello []byte) (netip.AddrPort, error) {
 	return netip.AddrPort{}, err
 }
 
-func (s *session) dial(address netip.AddrPort, first []byte) (*net.TCPConn, error) {
+func (s *session) dial(a *Arrival, v *Verdict, address netip.AddrPort, first []byte) (*net.TCPConn, error) {
+	if !s.stillLeads(a, v, address) {
+		return nil, errOvertaken
+	}
 	ctx, cancel := context.WithTimeout(s.engine.ctx, s.engine.config.DialTimeout)
 	defer cancel()
 	conn, err := s.engine.dialer.DialTCP(ctx, "tcp", source(s.engine.config.Source), address)
 	if err != nil {
 		return nil, err
+	}
+	if !s.stillLeads(a, v, address) {
+		reset(conn)
+		return nil, errOvertaken
 	}
 	deadline, _ := ctx.Deadline()
 	err = conn.SetWriteDeadline(deadline)
