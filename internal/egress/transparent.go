@@ -8,11 +8,12 @@ import (
 // ServeTransparent takes the connections of one tenant's workloads straight,
 // without a proxy's request ahead of them: whoever reaches the listener counts
 // as that tenant's, so its address must be one that only they reach. The host
-// is the server name of the ClientHello, the port that of the listener. It
-// blocks as [Engine] says.
+// is the server name of the ClientHello, the port that of the listener. All its
+// connections are in the tenant's share of the engine's. It blocks as [Engine]
+// says.
 func (e *Egress) ServeTransparent(ln relay.Acceptor, tenant string) error {
 	o := bound{e, tenant}
-	return e.engine.Serve(relay.Listener{Acceptor: ln, Name: postern.ListenerTransparent}, o.match, o)
+	return e.engine.Serve(relay.Listener{Acceptor: ln, Name: postern.ListenerTransparent, Payer: tenant}, o.match, o)
 }
 
 // bound is a transparent listener's part of an egress.

@@ -3,10 +3,14 @@ package egress_test
 import (
 	"crypto/tls"
 	"io"
+	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/postern-net/postern"
+	"github.com/postern-net/postern/internal/egress"
+	"github.com/postern-net/postern/internal/relay"
 )
 
 func TestTransparent(t *testing.T) {
@@ -57,6 +61,36 @@ func TestTransparent(t *testing.T) {
 			t.Errorf("%v", r)
 		}
 	}
+}
+
+// The workloads of one tenant, however many they are, take no place from
+// those of another.
+func TestTransparentShares(t *testing.T) {
+	w := newWorld(t, func(c *egress.Config) { c.Engine = relay.New(relay.Config{MaxConnections: 8}) }) // a share is two
+	w.apply(t)
+	// from opens a connection from an address; what comes of it is nothing, as
+	// long as it is open, or the alert.
+	from := func(address string, at netip.AddrPort) net.Conn {
+		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), 0))}
+		c, err := d.DialContext(t.Context(), "tcp", at.String())
+		must(t, err)
+		t.Cleanup(func() { c.Close() })
+		must(t, c.SetDeadline(time.Now().Add(patience)))
+		return c
+	}
+	session := func(address string, at netip.AddrPort, host string) {
+		t.Helper()
+		c := tls.Client(from(address, at), &tls.Config{ServerName: host, RootCAs: w.authority.pool()})
+		must(t, c.Handshake())
+	}
+	session("127.0.0.2", w.example, exampleHost)
+	session("127.0.0.3", w.example, exampleHost)
+	if got, err := io.ReadAll(from("127.0.0.4", w.example)); err != nil || string(got) != alert {
+		t.Errorf("a third connection of one tenant: read %q, %v; want the alert", got, err)
+	}
+	session("127.0.0.2", w.globex, globexHost)
+	session("127.0.0.3", w.globex, globexHost)
+	w.waitDenied(t, "", "", "", "", postern.DenyOverload)
 }
 
 // What a transparent listener let out is cut with its connection, and when the

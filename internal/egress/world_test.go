@@ -172,6 +172,7 @@ func newWorld(t testing.TB, options ...option) *world {
 	for _, o := range options {
 		o(&c)
 	}
+	w.engine = c.Engine.(*relay.Engine)
 	var err error
 	w.Egress, err = egress.New(c)
 	must(t, err)

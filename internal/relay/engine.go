@@ -83,10 +83,10 @@ type Config struct {
 	// with DenyOverload. Each takes two file descriptors; with goroutines up
 	// to four more while it moves much data. Default: 20,000.
 	MaxConnections int
-	// MaxPerClient bounds those of one client, which is a VPC endpoint where
-	// the PROXY header names one, or else an IPv4 address or an IPv6 network
-	// of 64 bits; more are refused with DenyOverload. Default: a quarter of
-	// MaxConnections.
+	// MaxPerClient bounds those of one client, which is the listener's Payer if
+	// it has one, or else a VPC endpoint where the PROXY header names one, or
+	// else an IPv4 address or an IPv6 network of 64 bits; more are refused with
+	// DenyOverload. Default: a quarter of MaxConnections.
 	MaxPerClient int
 }
 

@@ -144,6 +144,7 @@ type setup struct {
 	config  relay.Config
 	proxied bool
 	sources []netip.Prefix
+	payer   string
 	match   relay.Match
 }
 
@@ -157,7 +158,7 @@ func start(t *testing.T, s setup) *proxy {
 	}
 	p.addr = ln.Addr().String()
 	go func() {
-		p.served <- p.Serve(relay.Listener{Acceptor: ln, Name: "test", ProxyProtocol: s.proxied, Sources: s.sources}, s.match, p.recorder)
+		p.served <- p.Serve(relay.Listener{Acceptor: ln, Name: "test", ProxyProtocol: s.proxied, Sources: s.sources, Payer: s.payer}, s.match, p.recorder)
 	}()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 200*time.Millisecond)
@@ -171,6 +172,23 @@ func start(t *testing.T, s setup) *proxy {
 		}
 	})
 	return p
+}
+
+// also has the engine serve another listener, whose connections are in a
+// payer's share.
+func (p *proxy) also(t *testing.T, payer string, match relay.Match) (addr string) {
+	t.Helper()
+	ln, err := p.Listen(t.Context(), "127.0.0.1:0")
+	must(t, err)
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(relay.Listener{Acceptor: ln, Name: "test", Payer: payer}, match, p.recorder) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = p.Shutdown(ctx)
+		must(t, <-served)
+	})
+	return ln.Addr().String()
 }
 
 // to admits everything to the given backends.

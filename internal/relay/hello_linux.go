@@ -80,7 +80,7 @@ func (l *loop) listenTo(c *conn, p *peek, n int, step progress, v Verdict) {
 
 // claim counts a connection in its client's share, or refuses it.
 func (l *loop) claim(c *conn, p *peek) bool {
-	switch l.engine.limits.claim(&c.place, &p.arrival) {
+	switch l.engine.limits.claim(&c.place, payerOf(c.served.Listener, &p.arrival)) {
 	case overload:
 		l.refuse(c, &p.arrival, overloaded())
 	case flooded:

@@ -23,9 +23,11 @@ func newLimits(c Config) *limits {
 	return &limits{all: c.MaxConnections, each: c.MaxPerClient, shares: map[payer]*share{}}
 }
 
-// payer is whose share of the connections a connection counts in: the VPC
-// endpoint that it came through, or else the client's address.
+// payer is whose share of the connections a connection counts in: that of its
+// listener if it has one, or else the VPC endpoint that it came through, or else
+// the client's address.
 type payer struct {
+	listener string
 	endpoint string
 	source   netip.Prefix
 }
@@ -43,7 +45,10 @@ type place struct {
 }
 
 // payerOf tells who pays. One who has an IPv6 address has 2^64 of them.
-func payerOf(a *Arrival) payer {
+func payerOf(ln *Listener, a *Arrival) payer {
+	if ln.Payer != "" {
+		return payer{listener: ln.Payer}
+	}
 	if id := a.Proxy.VPCEndpointID; id != "" {
 		return payer{endpoint: id}
 	}
@@ -89,8 +94,7 @@ func (l *limits) enter(p *place, refused bool) admission {
 // claim counts a connection in its client's share, as soon as it is known who
 // that is. One client that floods a listener must not shut it for the others,
 // not even by the connections on which it is told so.
-func (l *limits) claim(p *place, a *Arrival) admission {
-	who := payerOf(a)
+func (l *limits) claim(p *place, who payer) admission {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.shares[who]

@@ -24,6 +24,10 @@ type Acceptor interface {
 type Listener struct {
 	Acceptor
 	Name string // for reports: "private" or "public"
+	// Payer is in whose share the connections count, of all its listeners
+	// together, where a listener is one tenant's. Default: each client has a
+	// share of its own, as [Config] says.
+	Payer string
 	// ProxyProtocol demands a PROXY protocol header, version 2, ahead of
 	// every connection.
 	ProxyProtocol bool

@@ -132,7 +132,7 @@ func (s *session) read(b *buffer, p progress) (hello []byte, ok bool) {
 
 // claim counts the session in its client's share, or refuses it.
 func (s *session) claim() bool {
-	switch s.engine.limits.claim(&s.place, &s.arrival) {
+	switch s.engine.limits.claim(&s.place, payerOf(s.listener, &s.arrival)) {
 	case overload:
 		s.refuse(overloaded())
 	case flooded:

@@ -77,6 +77,47 @@ func testShares(t *testing.T, kind relay.Kind) {
 	}
 }
 
+// Where a listener names who pays, all its connections are in one share, from
+// wherever they come, and so are those of that payer's other listeners.
+func TestShareOfAPayer(t *testing.T) { onEach(t, testShareOfAPayer) }
+
+func testShareOfAPayer(t *testing.T, kind relay.Kind) {
+	t.Parallel()
+	b, h := listen(t), hello(t, host)
+	p := start(t, setup{kind: kind, config: relay.Config{MaxConnections: 8}, match: to(b.addr), payer: "example"}) // a share is two
+	again, other := p.also(t, "example", to(b.addr)), p.also(t, "globex", to(b.addr))
+	for i, tc := range []struct {
+		from, addr string
+		admitted   bool
+	}{
+		{"127.0.0.2", p.addr, true},
+		{"127.0.0.3", again, true},
+		{"127.0.0.4", p.addr, false},
+		{"127.0.0.5", again, false},
+		{"127.0.0.2", other, true},
+		{"127.0.0.2", other, true},
+		{"127.0.0.2", other, false},
+	} {
+		c := dialFrom(t, tc.from, tc.addr)
+		if !tc.admitted {
+			expectRefusal(t, c)
+			continue
+		}
+		send(t, c, h)
+		select {
+		case s := <-b.conns:
+			t.Cleanup(func() { _ = s.Close() })
+		case <-time.After(patience):
+			t.Fatalf("connection %d from %s is not admitted", i, tc.from)
+		}
+	}
+	for _, r := range p.wait(t, "refused", 3) {
+		if r.verdict.Deny != postern.DenyOverload {
+			t.Errorf("refused for %q", r.verdict.Deny)
+		}
+	}
+}
+
 // A client over its share takes no place from the others while it is told so.
 func TestOverTheShareIsInNoBudget(t *testing.T) { onEach(t, testOverTheShareIsInNoBudget) }
 
