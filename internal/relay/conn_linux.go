@@ -67,6 +67,7 @@ const (
 	bulky                      // bytes from it go by splice
 	patient                    // it wakes us for much only: SO_RCVLOWAT is raised
 	queued                     // in the loop's list of those who have more
+	urgent                     // it has sent urgent data, at which a read ends and a splice stops
 )
 
 func (s *side) is(f flags) bool { return s.flags&f != 0 }
@@ -146,7 +147,7 @@ func (l *loop) poll(c *conn, i int, write bool) {
 	case !s.is(polled):
 		operation = unix.EPOLL_CTL_ADD
 	}
-	events := uint32(unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET)
+	events := uint32(unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET)
 	s.set(polled)
 	if write {
 		events |= unix.EPOLLOUT

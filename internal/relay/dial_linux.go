@@ -188,7 +188,7 @@ func (l *loop) dialEvent(c *conn, what uint32) {
 		l.dialFailed(c, os.NewSyscallError("connect", errno))
 		return
 	}
-	if what&unix.EPOLLIN != 0 {
+	if what&(unix.EPOLLIN|unix.EPOLLPRI) != 0 {
 		c.sides[backend].set(readable)
 	}
 	l.sendFirst(c)

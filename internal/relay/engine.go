@@ -162,9 +162,13 @@ func keepAlive(every time.Duration) net.KeepAliveConfig {
 // keepAliveProbes is how many keepalive probes may go unanswered.
 const keepAliveProbes = 3
 
-// Listen opens a TCP listener whose connections have the engine's keepalive.
+// Listen opens a TCP listener whose connections have the engine's keepalive,
+// and urgent data in its place.
 func (e *Engine) Listen(ctx context.Context, address string) (*net.TCPListener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive(e.config.KeepAlive)}
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive(e.config.KeepAlive), Control: urgentInline}
+	// The engines rest on how TCP's sockets behave, and no load balancer speaks
+	// Multipath TCP, which Go would offer and which knows no urgent data.
+	lc.SetMultipathTCP(false)
 	ln, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)

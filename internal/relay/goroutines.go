@@ -39,7 +39,7 @@ func newGoroutines(c Config, l *limits) *goroutines {
 		config:    c,
 		limits:    l,
 		start:     time.Now(),
-		dialer:    net.Dialer{Timeout: c.DialTimeout, KeepAliveConfig: keepAlive(c.KeepAlive)},
+		dialer:    net.Dialer{Timeout: c.DialTimeout, KeepAliveConfig: keepAlive(c.KeepAlive), Control: urgentInline},
 		ctx:       ctx,
 		cancel:    cancel,
 		listeners: map[Acceptor]struct{}{},
@@ -55,6 +55,11 @@ func (e *goroutines) serve(ln *Listener, match Match, o Observer) error {
 		return ErrShutdown
 	}
 	defer e.unregister(ln.Acceptor)
+	if l, ok := ln.Acceptor.(*net.TCPListener); ok {
+		if raw, err := l.SyscallConn(); err == nil {
+			_ = urgentInline("", "", raw) // accept tells what is wrong with a listener
+		}
+	}
 	return acceptAll(e.ctx, ln, e.config.Logger, e.isClosed, func(conn *net.TCPConn) { e.admit(ln, conn, match, o) })
 }
 

@@ -235,6 +235,14 @@ func (l *loop) event(c *conn, i int, what uint32) {
 	if what&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.set(hungUp)
 	}
+	if what&unix.EPOLLPRI != 0 && !s.is(urgent) {
+		// In its place among the others, not left out: to us it is a byte like
+		// any other. Towards backends this is soon enough, and spares each
+		// connection a call.
+		sysSet(s.fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+		s.set(urgent)
+		s.clear(bulky)
+	}
 	switch c.state {
 	case peeking:
 		l.resumeHello(c)

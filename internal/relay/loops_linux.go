@@ -159,6 +159,7 @@ func (s *served) takeSocket(every time.Duration) error {
 	}
 	seconds := int32(max(every/time.Second, 1))
 	sysSet(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	sysSet(s.fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) // as loop.event says
 	setKeepAlive(s.fd, seconds)
 	_ = ln.Close() // it may have been closed meanwhile, by shutdown
 	return nil

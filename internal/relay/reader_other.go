@@ -4,6 +4,7 @@ package relay
 
 import (
 	"net"
+	"syscall"
 )
 
 // reader reads from a connection. Where the descriptor cannot be used
@@ -26,3 +27,6 @@ func (r reader) read() (b buffer, n int, err error) {
 // awaitReset cannot see a reset after the end of a stream on this system; the
 // next write to the connection will. It lets the other direction go on.
 func awaitReset(*net.TCPConn) bool { return false }
+
+// urgentInline is for unix.
+func urgentInline(_, _ string, _ syscall.RawConn) error { return nil }

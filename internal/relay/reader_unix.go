@@ -62,3 +62,13 @@ func awaitReset(c *net.TCPConn) bool {
 	})
 	return err == nil && pending != 0
 }
+
+// urgentInline has urgent data come in its place among the other bytes of a
+// socket, or of those that a listener accepts, rather than be left out.
+func urgentInline(_, _ string, c syscall.RawConn) error {
+	return c.Control(setInline)
+}
+
+func setInline(fd uintptr) {
+	_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_OOBINLINE, 1) // it cannot fail on a socket
+}

@@ -57,7 +57,7 @@ func (l *loop) relayEvent(c *conn, i int, what uint32) {
 			}
 		}
 	}
-	if what&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 && !s.is(ended) {
+	if what&(unix.EPOLLIN|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 && !s.is(ended) {
 		if l.pump(c, i); c.gen != gen {
 			return
 		}
@@ -131,10 +131,10 @@ func (l *loop) copySome(c *conn, i int) (n int, drained bool) {
 		d.queue = l.getQueue(l.buf[w:n])
 		l.block(c, 1-i)
 	}
-	if n >= bulkRead && l.pipes.usable() {
+	if n >= bulkRead && l.pipes.usable() && !s.is(urgent) {
 		s.set(bulky)
 	}
-	return n, n < len(l.buf) && !s.is(hungUp)
+	return n, n < len(l.buf) && !s.is(hungUp|urgent)
 }
 
 // spliceSome moves what one splice gives, through a pipe in the kernel.
