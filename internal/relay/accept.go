@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -62,16 +63,19 @@ func acceptAll(ctx context.Context, ln *Listener, log *slog.Logger, closed func(
 	}
 }
 
-// passing tells errors of accept that another try may not meet: the machine
-// is out of descriptors or memory, or the client has gone already.
+// passing tells errors of accept that another try may not meet: the machine is
+// out of descriptors or memory, the client has gone already, or it is what the
+// network did to the new connection, which Linux has accept report (accept(2)).
 func passing(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	var e syscall.Errno
+	return errors.As(err, &e) && slices.Contains(passingErrors, e)
 }
+
+var passingErrors = append([]syscall.Errno{
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR,
+	syscall.EPERM, syscall.ENETDOWN, syscall.EPROTO, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.EHOSTUNREACH,
+	syscall.EOPNOTSUPP, syscall.ENETUNREACH,
+}, passingHere...)
 
 // addrPort gives IPv4 addresses in their own form, also on a listener for
 // both families, so that prefixes match them.

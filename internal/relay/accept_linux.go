@@ -75,13 +75,11 @@ func (l *loop) accept(i int) {
 		case exhausted(errno) && l.evict():
 			// A place was made.
 		case passing(errno):
-			if exhausted(errno) {
-				if a.pauses.next == maxAcceptPause {
-					l.turnAway(a)
-				}
-				l.pause(i, errno)
-				return
+			if exhausted(errno) && a.pauses.next == maxAcceptPause {
+				l.turnAway(a)
 			}
+			l.pause(i, errno)
+			return
 		default:
 			a.finish(errno)
 			return

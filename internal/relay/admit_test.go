@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -247,6 +248,39 @@ func testAcceptSurvivesExhaustion(t *testing.T, kind relay.Kind) {
 	must(t, <-served)
 	if n := strings.Count(log.String(), "cannot accept"); n != 1 {
 		t.Errorf("logged %d times: %s", n, log.String())
+	}
+}
+
+// What the network did to one connection ends no listener.
+func TestAcceptSurvivesTheNetwork(t *testing.T) { onEach(t, testAcceptSurvivesTheNetwork) }
+
+func testAcceptSurvivesTheNetwork(t *testing.T, kind relay.Kind) {
+	t.Parallel()
+	b, h := listen(t), hello(t, host)
+	for _, errno := range []syscall.Errno{
+		syscall.EPERM, syscall.ENETDOWN, syscall.EPROTO, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.EHOSTUNREACH, syscall.EOPNOTSUPP, syscall.ENETUNREACH,
+	} {
+		e := relay.New(relay.Config{Kind: kind})
+		ln, err := e.Listen(t.Context(), "127.0.0.1:0")
+		must(t, err)
+		f := &failing{TCPListener: ln, errs: make(chan error, 1), tries: make(chan struct{}, 1)}
+		f.errs <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", errno)}
+		served := make(chan error, 1)
+		go func() { served <- e.Serve(relay.Listener{Acceptor: f, Name: "test"}, to(b.addr), newRecorder()) }()
+		<-f.tries
+		c := dial(t, ln.Addr().String())
+		send(t, c, h)
+		select {
+		case s := <-b.conns:
+			must(t, s.Close())
+		case err := <-served:
+			t.Fatalf("%v ended the listener: %v", errno, err)
+		case <-time.After(patience):
+			t.Fatalf("%v: not served", errno)
+		}
+		must(t, c.Close())
+		shutdown(t, e)
+		must(t, <-served)
 	}
 }
 

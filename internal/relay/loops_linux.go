@@ -17,6 +17,9 @@ import (
 
 const haveEpoll = true
 
+// passingHere are passing errors that only Linux has.
+var passingHere = []syscall.Errno{syscall.ENONET}
+
 // loops is the engine of Linux: a few event loops on epoll(7), each the only
 // one to touch its connections. What others want of them is posted to them.
 type loops struct {
