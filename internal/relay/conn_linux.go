@@ -153,9 +153,34 @@ func (l *loop) poll(c *conn, i int, write bool) {
 		events |= unix.EPOLLOUT
 		s.set(polledW)
 	}
-	// It fails when the kernel has no memory. The connection is then found by
-	// its deadline.
-	_ = sysControl(l.epoll, operation, s.fd, events, c.token(i))
+	if e := sysControl(l.epoll, operation, s.fd, events, c.token(i)); e != 0 {
+		l.lost = append(l.lost, c.ref(i)) // not here, where nobody expects it to end
+	}
+}
+
+// endLost ends those of whom no event would be told: the kernel has no memory,
+// or the user has as many in epoll sets as one may have.
+func (l *loop) endLost() {
+	for len(l.lost) > 0 {
+		r := l.lost[len(l.lost)-1]
+		l.lost = l.lost[:len(l.lost)-1]
+		if !r.live() {
+			continue
+		}
+		switch c := r.c; c.state {
+		case relaying:
+			l.end(c, EndReset)
+		case dialing:
+			if int(r.side) == backend && c.sides[backend].fd >= 0 {
+				l.dialFailed(c, errUnseen)
+				continue
+			}
+			l.discard(c, true)
+		case peeking, lingering:
+			l.discard(c, true)
+		case unused:
+		}
+	}
 }
 
 // begin begins a connection that was accepted.

@@ -30,6 +30,7 @@ type attempt struct {
 var (
 	errDialTimeout = errors.New("no answer within the time for dialing")
 	errNoBackend   = errors.New("the host has no backend")
+	errUnseen      = errors.New("the system tells no events of it")
 )
 
 // maxSpareAttempts bounds the memory that is kept for the next connections.

@@ -40,6 +40,7 @@ type loop struct {
 	ready    []ref    // sides that have more to read than one turn allows
 	bulk     []ref    // sides with SO_RCVLOWAT raised
 	bulk2    []ref    // the list before, for its memory
+	lost     []ref    // connections of which no event would be told
 	swept    time.Duration
 	pipes    pipes
 	queues   []*queue
@@ -161,6 +162,7 @@ func (l *loop) run() {
 			l.checked = l.tick
 			l.checkDeadlines()
 		}
+		l.endLost()
 	}
 }
 
