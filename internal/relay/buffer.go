@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/postern-net/postern/internal/clienthello"
 	"github.com/postern-net/postern/internal/proxyproto"
@@ -60,4 +62,33 @@ func (b *buffer) free() {
 		largePool.Put(b.large)
 	}
 	*b = buffer{}
+}
+
+// larges are the sessions whose hello needs a large buffer and is not complete,
+// oldest first.
+type larges struct {
+	mu  sync.Mutex
+	all []*session
+}
+
+// add gives a session the right to a large buffer. When many have one already,
+// the oldest is given up.
+func (l *larges) add(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.all) >= maxUnheard/largeSize {
+		oldest := l.all[0]
+		l.all = slices.Delete(l.all, 0, 1)
+		oldest.givenUp.Store(true)
+		_ = oldest.client.SetReadDeadline(time.Unix(1, 0)) // its read ends now; closed, it has
+	}
+	l.all = append(l.all, s)
+}
+
+func (l *larges) remove(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.all, s); i >= 0 {
+		l.all = slices.Delete(l.all, i, i+1)
+	}
 }

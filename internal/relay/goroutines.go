@@ -30,6 +30,7 @@ type goroutines struct {
 	closed    bool
 	listeners map[Acceptor]struct{}
 	sessions  map[*session]struct{}
+	large     larges
 	running   sync.WaitGroup // accept loops and sessions; Add only with mu held and closed unset
 }
 

@@ -15,7 +15,10 @@ type unheard struct {
 }
 
 // unheards lists them, oldest first.
-type unheards struct{ first, last *unheard }
+type unheards struct {
+	first, last *unheard
+	size        int // the memory of what they have sent
+}
 
 func (u *unheards) add(w *unheard) {
 	if w.prev = u.last; u.last != nil {
@@ -27,6 +30,7 @@ func (u *unheards) add(w *unheard) {
 }
 
 func (u *unheards) remove(w *unheard) {
+	u.size -= cap(w.bytes)
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -92,7 +96,8 @@ func (l *loop) claim(c *conn, p *peek) bool {
 	return false
 }
 
-// awaitMore keeps what was read until more comes.
+// awaitMore keeps what was read until more comes. When much is kept already, the
+// oldest of those who are slow go, of whom this may be one.
 func (l *loop) awaitMore(c *conn, p *peek, n int) {
 	if c.hello == nil {
 		w := &unheard{peek: *p, conn: c}
@@ -102,7 +107,12 @@ func (l *loop) awaitMore(c *conn, p *peek, n int) {
 		l.poll(c, client, false)
 	}
 	w := c.hello
+	l.slow.size -= cap(w.bytes)
 	w.bytes = append(w.bytes, l.buf[len(w.bytes):n]...)
+	l.slow.size += cap(w.bytes)
+	for l.slow.size > maxUnheard {
+		l.giveUp(l.slow.first)
+	}
 }
 
 func (l *loop) resumeHello(c *conn) {
@@ -130,10 +140,16 @@ func (l *loop) evict() bool {
 	if w == nil || time.Since(w.arrival.At) < l.engine.config.HelloTimeout/20 {
 		return false
 	}
+	l.giveUp(w)
+	return true
+}
+
+// giveUp refuses a client whose hello is not complete, to have its place or its
+// memory for others.
+func (l *loop) giveUp(w *unheard) {
 	c := w.conn
 	l.refuseAtOnce(c.served.observer, &w.arrival, overloaded(), c.sides[client].fd)
 	l.discard(c, false)
-	return true
 }
 
 // refuse sends the alert and the end of the stream, and then reads what the

@@ -9,6 +9,11 @@ import (
 	"github.com/postern-net/postern/internal/proxyproto"
 )
 
+// maxUnheard bounds the memory, in bytes, in which a loop, or the engine of
+// goroutines, keeps hellos that are not complete. It holds thousands of those
+// that clients send, and hundreds of the largest.
+const maxUnheard = 8 << 20
+
 // peek reads what a connection sends before it can be judged: the PROXY header
 // where its listener demands one, and the ClientHello. It owns no bytes. Both
 // engines use it, so that they cannot disagree about what they read.

@@ -27,7 +27,8 @@ type session struct {
 	client *net.TCPConn
 	place  place
 
-	generation uint64 // of the rules that it was judged by
+	givenUp    atomic.Bool // others need the memory of its hello
+	generation uint64      // of the rules that it was judged by
 
 	address  netip.AddrPort          // of the backend; set before admitted is
 	admitted atomic.Pointer[Verdict] // set when the backend is connected
@@ -103,6 +104,8 @@ func (s *session) read(b *buffer, p progress) (hello []byte, ok bool) {
 		}
 		if p == more {
 			if n == len(b.bytes) {
+				s.engine.large.add(s)
+				defer s.engine.large.remove(s)
 				b.grow(n)
 			}
 			got, err := s.client.Read(b.bytes[n:])
@@ -112,6 +115,9 @@ func (s *session) read(b *buffer, p progress) (hello []byte, ok bool) {
 				continue
 			case errors.Is(err, os.ErrDeadlineExceeded):
 				p, v = refused, late()
+				if s.givenUp.Load() {
+					v = overloaded()
+				}
 			case errors.Is(err, io.EOF):
 				p, v = s.ended(n)
 			default:
@@ -124,6 +130,7 @@ func (s *session) read(b *buffer, p progress) (hello []byte, ok bool) {
 		case nothing:
 			s.observer.Probed(&s.arrival)
 		default:
+			b.free()
 			s.refuse(v)
 		}
 		return nil, false
