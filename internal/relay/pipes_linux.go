@@ -29,11 +29,12 @@ type pipe struct {
 type pipes struct {
 	spare  []*pipe
 	lent   int
-	unfit  bool // splice does not work here, or pipes are too small
+	unfit  bool // splice does not work here
+	scarce bool // the last try to make one failed, in this tick
 	wanted int  // the most that were lent since the last trim
 }
 
-func (p *pipes) usable() bool { return !p.unfit }
+func (p *pipes) usable() bool { return !p.unfit && (!p.scarce || len(p.spare) > 0) }
 func (p *pipes) useless()     { p.unfit = true }
 
 // get lends an empty pipe; nil when there is none to be had.
@@ -44,9 +45,20 @@ func (p *pipes) get() *pipe {
 		p.lend()
 		return x
 	}
-	if p.lent >= maxPipes || p.unfit {
+	if p.lent >= maxPipes || p.unfit || p.scarce {
 		return nil
 	}
+	x := makePipe()
+	if x == nil {
+		p.scarce = true // until the next tick: each of many reads would try in vain
+		return nil
+	}
+	p.lend()
+	return x
+}
+
+// makePipe makes a pipe of some size, if the user may have one more.
+func makePipe() *pipe {
 	var fds [2]int
 	if unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
 		return nil
@@ -62,7 +74,6 @@ func (p *pipes) get() *pipe {
 		x.close()
 		return nil
 	}
-	p.lend()
 	return x
 }
 
@@ -87,8 +98,9 @@ func (p *pipes) drop(x *pipe) {
 	x.close()
 }
 
-// trim closes what was not used lately.
+// trim closes what was not used lately, at every tick.
 func (p *pipes) trim() {
+	p.scarce = false
 	for n := len(p.spare); n > 0 && p.lent+n > p.wanted; n-- {
 		p.spare[n-1].close()
 		p.spare = p.spare[:n-1]
