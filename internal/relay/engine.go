@@ -25,10 +25,11 @@ const (
 // Processors is how many goroutines should be able to run at once
 // (runtime.GOMAXPROCS) in a process with an engine: loops can keep as many busy
 // as there are processors, and others must get their turn.
-func Processors() int { return processors() + 2 }
+func Processors() int { return processors + 2 }
 
-// processors is how many this process may use.
-func processors() int { return min(runtime.NumCPU(), runtime.GOMAXPROCS(0)) }
+// processors is how many this process may use. It is what held at the start: who
+// follows the advice of Processors changes GOMAXPROCS.
+var processors = min(runtime.NumCPU(), runtime.GOMAXPROCS(0))
 
 // CheckKind tells what is wrong with a kind: that it does not exist, or not on
 // this system.
@@ -95,7 +96,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	orDefault(&c.Kind, KindAuto)
-	orDefault(&c.Loops, processors())
+	orDefault(&c.Loops, processors)
 	orDefault(&c.HelloTimeout, 5*time.Second)
 	orDefault(&c.DialTimeout, 3*time.Second)
 	orDefault(&c.IdleTimeout, 350*time.Second)
