@@ -71,62 +71,6 @@ func eventually(t *testing.T, ok func() bool, otherwise func()) {
 	}
 }
 
-// Thousands of connections on which nothing moves cost the loops no goroutine,
-// live on, and are gone without a trace when they end.
-func TestManyIdle(t *testing.T) {
-	conns := scaled(400, 4500)
-	allowDescriptors(t, 4*conns+500)
-	h := hello(t, host)
-	alone(t, func(t *testing.T, kind relay.Kind, p *proxy, b *backend) {
-		before := runtime.NumGoroutine()
-		var clients, servers []*net.TCPConn
-		for range conns {
-			c := dial(t, p.addr)
-			send(t, c, h)
-			s := b.accept(t)
-			expect(t, s, h)
-			clients, servers = append(clients, c), append(servers, s)
-		}
-		p.wait(t, "opened", conns)
-		if n := runtime.NumGoroutine() - before; kind == relay.KindEpoll && n > 10 {
-			t.Errorf("%d goroutines for %d connections", n, conns)
-		}
-		// All are judged again, in the time that a revocation may take.
-		began := time.Now()
-		p.Recheck()
-		if d := time.Since(began); d > time.Second {
-			t.Errorf("judging %d connections again took %v", conns, d)
-		}
-		for i, c := range clients {
-			must(t, c.SetDeadline(time.Now().Add(patience)))
-			must(t, servers[i].SetDeadline(time.Now().Add(patience)))
-			send(t, c, []byte{byte(i)})
-			expect(t, servers[i], []byte{byte(i)})
-			send(t, servers[i], []byte{byte(i), 1})
-			expect(t, c, []byte{byte(i), 1})
-		}
-		for i, c := range clients {
-			must(t, c.Close())
-			must(t, servers[i].Close())
-		}
-		p.wait(t, "closed", conns)
-	})
-}
-
-// allowDescriptors raises the limit of this process where that is allowed.
-func allowDescriptors(t *testing.T, n int) {
-	t.Helper()
-	var l syscall.Rlimit
-	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l))
-	if l.Cur >= uint64(n) {
-		return
-	}
-	l.Cur, l.Max = uint64(n), max(l.Max, uint64(n))
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		t.Fatalf("this needs %d descriptors: %v", n, err)
-	}
-}
-
 // Short connections, one after the other and many at a time, each with a
 // question and an answer: also those whose ends cross, because client and
 // backend end their streams at the same time.
