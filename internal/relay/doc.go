@@ -15,10 +15,12 @@
 //     that is not a load balancer, and only the first header is believed; one
 //     that the client sent behind it is not TLS and thus refused.
 //   - Who has not been judged yet costs little: a hello is parsed a bounded
-//     number of times, however it is cut up, and neither one client nor one
-//     endpoint can take more than its share of the connections. Engines share
-//     nothing: give each kind of listener its own.
-//   - A half-close and a reset pass through, in both directions.
+//     number of times, however it is cut up, what hellos hold is bounded, and
+//     neither one client nor one endpoint can take more than its share of the
+//     connections. Engines share nothing: give each kind of listener its own.
+//   - A half-close and a reset pass through, in both directions, and so does
+//     what a side said before it reset.
+//   - A backend gets no byte by rules that were out of force before the first.
 //   - What is no longer admitted is cut by [Engine.Recheck], and nothing else.
 //   - After [Engine.Shutdown] no goroutine and no socket is left.
 //
