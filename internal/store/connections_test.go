@@ -38,9 +38,9 @@ func createConnection(t *testing.T, s *store.Store, c postern.DataConnection) po
 	return c
 }
 
-func findConnection(t *testing.T, s *store.Store, id string) (c postern.DataConnection) {
+func findConnection(t *testing.T, s *store.Store) (c postern.DataConnection) {
 	t.Helper()
-	view(t, s, func(tx *store.Tx) (err error) { c, err = tx.FindConnection(id); return err })
+	view(t, s, func(tx *store.Tx) (err error) { c, err = tx.FindConnection("dc_a"); return err })
 	return c
 }
 
@@ -55,7 +55,7 @@ func TestConnectionsComeBackAsTheyWereWritten(t *testing.T) {
 		}
 	}
 	want = createConnection(t, s, want)
-	if diff := cmp.Diff(want, findConnection(t, s, "dc_a"), sameConnection); diff != "" || want.ResourceVersion != 1 {
+	if diff := cmp.Diff(want, findConnection(t, s), sameConnection); diff != "" || want.ResourceVersion != 1 {
 		t.Error(diff)
 	}
 	changed := want
@@ -64,17 +64,17 @@ func TestConnectionsComeBackAsTheyWereWritten(t *testing.T) {
 	changed.MissingSince, changed.ReadyAt, changed.State, changed.Conditions = time.Time{}, time.Time{}, postern.DataConnectionFailed, nil
 	changed.VerifyAsked = noon.Add(3 * time.Hour)
 	update(t, s, func(tx *store.Tx) (err error) { changed, err = tx.UpdateConnection(changed); return err })
-	if diff := cmp.Diff(changed, findConnection(t, s, "dc_a"), sameConnection); diff != "" || changed.ResourceVersion != 2 {
+	if diff := cmp.Diff(changed, findConnection(t, s), sameConnection); diff != "" || changed.ResourceVersion != 2 {
 		t.Error(diff)
 	}
 	// That it was looked at is no change.
 	update(t, s, func(tx *store.Tx) error { return tx.NoteConnectionChecked(changed, noon.Add(4*time.Hour)) })
-	if got := findConnection(t, s, "dc_a"); got.ResourceVersion != 2 || !got.CheckedAt.Equal(noon.Add(4*time.Hour)) {
+	if got := findConnection(t, s); got.ResourceVersion != 2 || !got.CheckedAt.Equal(noon.Add(4*time.Hour)) {
 		t.Errorf("version %d, checked at %s", got.ResourceVersion, got.CheckedAt)
 	}
 	// Who asked after it was read was not served, whenever that look began.
 	update(t, s, func(tx *store.Tx) error { return tx.NoteConnectionChecked(want, noon.Add(5*time.Hour)) })
-	if got := findConnection(t, s, "dc_a"); !got.CheckedAt.Before(got.VerifyAsked) {
+	if got := findConnection(t, s); !got.CheckedAt.Before(got.VerifyAsked) {
 		t.Errorf("checked at %s, asked at %s", got.CheckedAt, got.VerifyAsked)
 	}
 	wantCode(t, s, postern.CodeConflict, func(tx *store.Tx) error { _, err := tx.UpdateConnection(want); return err })
