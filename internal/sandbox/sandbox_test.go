@@ -51,7 +51,9 @@ func check(t *testing.T, s *sandbox.Sandbox) {
 // The story is nobody's in particular: another vendor's file, with its own
 // segments and domains, plays it too.
 func TestAnotherVendor(t *testing.T) {
-	t.Parallel() // a story mostly waits
+	if !testing.Short() { // it mostly waits, but not under the race detector
+		t.Parallel()
+	}
 	check(t, start(t, t.TempDir(), platform(t, "../platformfile/testdata/northwind-cloud.yaml")))
 }
 
