@@ -40,7 +40,7 @@ func newGoroutines(c Config, l *limits) *goroutines {
 		config:    c,
 		limits:    l,
 		start:     time.Now(),
-		dialer:    net.Dialer{Timeout: c.DialTimeout, KeepAliveConfig: keepAlive(c.KeepAlive), Control: urgentInline},
+		dialer:    net.Dialer{Timeout: c.DialTimeout, KeepAliveConfig: keepAlive(c.KeepAlive), Control: dialControl},
 		ctx:       ctx,
 		cancel:    cancel,
 		listeners: map[Acceptor]struct{}{},
