@@ -135,7 +135,7 @@ func (d *document) head(busiest []string, failed map[string][]string) {
 		if len(p.version) > 0 && p.name != "haproxy-splice" && p.version[0] != "" {
 			out, _ := exec.Command(p.version[0], p.version[1:]...).CombinedOutput() //nolint:gosec,noctx // the programs that are compared
 			line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-			d.printf("%s: %s. ", p.title, strings.TrimSpace(line))
+			d.printf("%s: %s. ", p.title, strings.TrimSpace(strings.TrimPrefix(line, p.version[0]+" ")))
 		}
 	}
 	d.printf("\n\nIntegrity comes first; ours passed everything. ")
