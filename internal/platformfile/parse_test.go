@@ -147,7 +147,7 @@ func FuzzParse(f *testing.F) {
 
 // FuzzMarshal demands that any text which a file may hold survives writing.
 func FuzzMarshal(f *testing.F) {
-	for _, title := range []string{"Acme", "", "#1: 'x'", "true", "1e3", "null", "- a", "{a", "a: b", " a ", "@a", "\u2028", "~", "0x1f", "<<", "|", "\\"} {
+	for _, title := range []string{"Acme", "", "#1: 'x'", "true", "1e3", "null", "- a", "{a", "a: b", " a ", "@a", "\u2028", "~", "0x1f", "<<", "|", "\\", "?", "? a"} {
 		f.Add(title)
 	}
 	f.Fuzz(func(t *testing.T, title string) {

@@ -6,8 +6,11 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/postern-net/postern"
 )
@@ -101,9 +104,21 @@ func (d *Document) Locate(err error) error {
 // a type that would lose something, see mustKeep.
 func Encode(v any) ([]byte, error) {
 	mustKeep(reflect.TypeOf(v))
-	b, err := yaml.MarshalWithOptions(v, yaml.Indent(2), yaml.IndentSequence(true))
+	root, err := yaml.ValueToNode(v, yaml.Indent(2), yaml.IndentSequence(true))
 	if err != nil {
 		return nil, fmt.Errorf("write YAML: %w", err)
 	}
-	return b, nil
+	ast.Walk(quoter{}, root)
+	return append([]byte(root.String()), '\n'), nil
+}
+
+// quoter puts text in quotes that the library writes plain although it begins
+// as an explicit key does (YAML 1.2.2, section 8.2.2): "? ".
+type quoter struct{}
+
+func (q quoter) Visit(n ast.Node) ast.Visitor {
+	if s, ok := n.(*ast.StringNode); ok && strings.HasPrefix(s.Value, "?") {
+		s.Token.Type = token.DoubleQuoteType
+	}
+	return q
 }
