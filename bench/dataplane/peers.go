@@ -37,8 +37,9 @@ func peers(envoy string) []*peer {
 	}
 	return []*peer{
 		{name: "direct", title: "direct"},
-		{name: "haproxy", title: "HAProxy", port: 7001, command: haproxy(""), version: []string{"haproxy", "-v"}},
-		{name: "haproxy-splice", title: "HAProxy, splice forced", port: 7002, command: haproxy("  option splice-request\n  option splice-response\n"), version: []string{"haproxy", "-v"}},
+		{name: "haproxy", title: "HAProxy", port: 7001, command: haproxy("", ""), version: []string{"haproxy", "-v"}},
+		{name: "haproxy-splice", title: "HAProxy, splice forced", port: 7002, command: haproxy("", forced)},
+		{name: "haproxy-pipes", title: "HAProxy, splice forced, pipes of 1 MB", port: 7007, command: haproxy("  tune.pipesize 1048576\n", forced)},
 		{name: "nginx", title: "nginx", port: 7003, command: nginx, version: []string{"nginx", "-v"}},
 		{name: "envoy", title: "Envoy", port: 7004, command: envoyCommand(envoy), version: []string{envoy, "--version"}},
 		{name: "goroutine", title: "Postern, goroutines", port: 7005, command: ours, ours: true},
@@ -80,10 +81,14 @@ func write(dir, name, text string) (string, error) {
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
+// forced has HAProxy splice whatever it can.
+const forced = "  option splice-request\n  option splice-response\n"
+
 // haproxy: threads as there are processors, the lookup in a map, which is its
-// fastest, a PROXY header of version 2 to the backend and pipes of 1 MB as ours. 2.6 cannot read
-// the endpoint's ID out of the header (2.9 can), so it does without.
-func haproxy(more string) func(peer, string) ([]string, error) {
+// fastest, and a PROXY header of version 2 to the backend. 2.6 cannot read the
+// endpoint's ID out of the header (2.9 can), so it does without. Its pipes are as
+// large as the kernel makes them, 64 KB, unless tuned to the size of ours.
+func haproxy(tune, more string) func(peer, string) ([]string, error) {
 	return func(p peer, dir string) ([]string, error) {
 		var hosts, sections strings.Builder
 		for _, s := range services() {
@@ -103,8 +108,7 @@ func haproxy(more string) func(peer, string) ([]string, error) {
   nbthread 2
   maxconn 9200
   maxpipes 200
-  tune.pipesize 1048576
-defaults
+%sdefaults
   mode tcp
   timeout connect 3s
   timeout client 350s
@@ -116,7 +120,7 @@ frontend f
 %s  tcp-request inspect-delay 5s
   tcp-request content accept if { req_ssl_hello_type 1 }
   use_backend %%[req_ssl_sni,lower,map(%s)]
-%s`, p.addr(), more, table, sections.String()))
+%s`, tune, p.addr(), more, table, sections.String()))
 		return []string{"haproxy", "-db", "-f", config}, err
 	}
 }

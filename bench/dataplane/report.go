@@ -130,9 +130,9 @@ func (d *document) printf(format string, args ...any) { fmt.Fprintf(d, format, a
 func (d *document) head(busiest []string, failed map[string][]string) {
 	slices.SortFunc(busiest, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
 	d.printf("# Data path: results\n\nWritten by `bench/dataplane/run.sh` (`make bench-dataplane`); [doc.go](doc.go) says what is done, [peers.go](peers.go) how each proxy is set up, [NOTES.md](NOTES.md) what the numbers are worth.\n\n")
-	d.printf("Machine: %d processors, %s, Linux %s, %s. Load average meanwhile, other work included: %s to %s.\n", runtime.NumCPU(), model(), kernel(), runtime.Version(), first(busiest), last(busiest))
+	d.printf("Machine: %d processors, %s, Linux %s, congestion control %s, %s. Load average meanwhile, other work included: %s to %s.\n", runtime.NumCPU(), model(), setting("kernel/osrelease"), setting("net/ipv4/tcp_congestion_control"), runtime.Version(), first(busiest), last(busiest))
 	for _, p := range peers(os.Getenv("ENVOY")) {
-		if len(p.version) > 0 && p.name != "haproxy-splice" && p.version[0] != "" {
+		if len(p.version) > 0 && p.version[0] != "" {
 			out, _ := exec.Command(p.version[0], p.version[1:]...).CombinedOutput() //nolint:gosec,noctx // the programs that are compared
 			line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 			d.printf("%s: %s. ", p.title, strings.TrimSpace(strings.TrimPrefix(line, p.version[0]+" ")))
@@ -168,8 +168,9 @@ func model() string {
 	return line
 }
 
-func kernel() string {
-	b, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+// setting is one of the kernel's; an unknown one is no failure.
+func setting(name string) string {
+	b, _ := os.ReadFile("/proc/sys/" + name)
 	return strings.TrimSpace(string(b))
 }
 
@@ -257,9 +258,11 @@ func aims() []bound {
 		{"proxy CPU s / 10k TLS", "tls", "nginx", true, 1},
 		{"GB/s, 1 stream", "bulk-1", "haproxy", false, 1.8},
 		{"GB/s, 1 stream", "bulk-1", "haproxy-splice", false, 1},
+		{"GB/s, 1 stream", "bulk-1", "haproxy-pipes", false, 1},
 		{"GB/s, 1 stream", "bulk-1", "nginx", false, 1.35},
 		{"GB/s, 16 streams", "bulk-16", "haproxy", false, 1.5},
 		{"GB/s, 16 streams", "bulk-16", "haproxy-splice", false, 1.1},
+		{"GB/s, 16 streams", "bulk-16", "haproxy-pipes", false, 1},
 		{"GB/s, 16 streams", "bulk-16", "nginx", false, 1.3},
 		{"GB/s, 16 streams", "bulk-16", "direct", false, .75},
 		{"proxy CPU s / GB, 16 streams", "bulk-16", "haproxy", true, .35},

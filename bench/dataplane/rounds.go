@@ -50,7 +50,7 @@ type world struct {
 
 // measure starts everything, checks integrity, and plays the rounds: within a
 // round each load is played on each peer, one after the other, so that whatever
-// else the machine does meets all of them.
+// else the machine does meets all of them, and each round another one is first.
 func measure(ctx context.Context, p plan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -71,7 +71,8 @@ func measure(ctx context.Context, p plan) error {
 			if len(p.loads) > 0 && !slices.Contains(p.loads, l.name) {
 				continue
 			}
-			for _, x := range w.peers {
+			for i := range w.peers {
+				x := w.peers[(i+round)%len(w.peers)]
 				s, err := w.sample(ctx, l, x)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", l.name, x.title, err)
