@@ -36,8 +36,7 @@ func (e *Egress) refused(v visit, d postern.Denial, cause error) {
 }
 
 func (e *Egress) opened(v visit) {
-	e.sight(v, "")
-	e.seen.Opened(v.key(""))
+	e.seen.Opened(v.key(""), v.at)
 	e.metrics.connections.WithLabelValues(v.listener, resultAdmitted).Inc()
 	e.metrics.open.WithLabelValues(v.listener).Inc()
 	e.access.Add(accesslog.Admitted, logOpened, func() entry { return entry{visit: v, message: logOpened} })

@@ -29,15 +29,17 @@ func keyOf(a *relay.Arrival, organization string, d postern.Denial) sighting.Key
 // cutover goes by who is there, publicly or privately.
 func (in *Ingress) sightOpened(a *relay.Arrival, organization string) {
 	k := keyOf(a, organization, "")
-	in.sight(k, a)
-	in.seen.Opened(k)
+	in.hint(in.seen.Opened(k, a.At), k, a)
 }
 
-// sight counts an arrival. Of the first of its kind in a report it is noted
-// which program that was: that is done once per sighting, of which there are
-// so many at most, and not for each connection.
-func (in *Ingress) sight(k sighting.Key, a *relay.Arrival) {
-	if in.seen.Add(k, a.At) && len(a.HelloBytes) > 0 {
+// sight counts an arrival that was refused.
+func (in *Ingress) sight(k sighting.Key, a *relay.Arrival) { in.hint(in.seen.Add(k, a.At), k, a) }
+
+// hint notes, of the first arrival of its kind in a report, which program that
+// was: that is done once per sighting, of which there are so many at most, and
+// not for each connection.
+func (in *Ingress) hint(first bool, k sighting.Key, a *relay.Arrival) {
+	if first && len(a.HelloBytes) > 0 {
 		in.seen.Hint(k, clienthello.JA4(a.HelloBytes))
 	}
 }

@@ -44,15 +44,16 @@ func compileApps(p *postern.Platform, d Desired, r postern.Routes) {
 // one that the app is privately for (the seeds).
 type appRules struct {
 	platform *postern.Platform
-	all      []postern.AppAccess
-	single   map[string]bool // organizations whose tenants are in one segment
-	private  map[string]bool // organizations with a tenant whose cutover is complete
+	apps     map[string][]postern.AppAccess // by organization
+	single   map[string]bool                // organizations whose tenants are in one segment
+	private  map[string]bool                // organizations with a tenant whose cutover is complete
 }
 
 func newAppRules(p *postern.Platform, d Desired) appRules {
-	r := appRules{platform: p, all: d.Apps, single: singleSegments(p, d.Tenants), private: map[string]bool{}}
+	r := appRules{platform: p, apps: by(d.Apps, func(a postern.AppAccess) string { return a.Organization }), single: singleSegments(p, d.Tenants), private: map[string]bool{}}
+	cutovers := by(d.Cutovers, cutoversTenant)
 	for _, t := range d.Tenants {
-		if isPrivate(p, t, d.Cutovers) {
+		if isPrivate(p, t, cutovers[t.Name]) {
 			r.private[t.Organization] = true
 		}
 	}
@@ -88,7 +89,7 @@ func (r appRules) enabled(app postern.App, organization string) bool {
 	if required, ok := r.platform.App(app.Requires); ok && !r.privately(required, organization) {
 		return false
 	}
-	return enabled(r.all, app.ID, organization)
+	return enabled(r.apps[organization], app.ID, organization)
 }
 
 // privately tells whether an app that must be private first is so.
@@ -96,7 +97,7 @@ func (r appRules) privately(required postern.App, organization string) bool {
 	if required.PerTenant() {
 		return r.private[organization]
 	}
-	return enabled(r.all, required.ID, organization)
+	return enabled(r.apps[organization], required.ID, organization)
 }
 
 func enabled(all []postern.AppAccess, app, organization string) bool {

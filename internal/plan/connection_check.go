@@ -31,10 +31,11 @@ type CheckView struct {
 // carries an endpoint's traffic, whether or not they are ready.
 func CompileChecks(p *postern.Platform, d Desired, r LookRules) map[string]postern.ConnectionCheck {
 	var out map[string]postern.ConnectionCheck
+	accounts := by(d.Accounts, accountsOrganization)
 	for _, c := range d.Connections {
 		check, ok := connectionCheck(c)
 		_, here := p.OutboundNetwork(c.Region)
-		if !ok || !here || c.Removing || c.ProvenAt.IsZero() || !slices.Contains(provenAccounts(d.Accounts, c.Organization), c.ServiceOwner) {
+		if !ok || !here || c.Removing || c.ProvenAt.IsZero() || !slices.Contains(provenAccounts(accounts[c.Organization], c.Organization), c.ServiceOwner) {
 			continue
 		}
 		check.Every, check.Asked = r.Every, c.VerifyAsked

@@ -101,6 +101,11 @@ type PrincipalChange struct {
 // Decide computes one round for all objects.
 func Decide(p *postern.Platform, d Desired, o Observed, r Rules, now time.Time) Round {
 	var out Round
+	tenants, accounts := by(d.Tenants, tenantsOrganization), by(d.Accounts, accountsOrganization)
+	connections := map[string]map[string][]postern.Connection{} // by region and endpoint
+	for region, s := range o.Services {
+		connections[region] = by(s.Connections, connectionsEndpoint)
+	}
 	for _, e := range d.Endpoints {
 		region, segment, ok := p.Region(e.ServiceRegion)
 		if !ok { // the platform gave the region up: nothing there is ours to touch
@@ -109,13 +114,12 @@ func Decide(p *postern.Platform, d Desired, o Observed, r Rules, now time.Time) 
 			}
 			continue
 		}
-		view := EndpointView{Rules: r, Now: now, AcceptError: o.Failed[e.ID], HasTenant: len(reachable(p, e, segment, d.Tenants)) > 0}
-		service, observed := o.Services[e.ServiceRegion]
-		view.Observed = observed
-		if i := slices.IndexFunc(service.Connections, func(c postern.Connection) bool { return c.EndpointID == e.ID }); i >= 0 {
-			view.Connection = &service.Connections[i]
+		view := EndpointView{Rules: r, Now: now, AcceptError: o.Failed[e.ID], HasTenant: len(reachable(p, e, segment, tenants[e.Organization])) > 0}
+		_, view.Observed = o.Services[e.ServiceRegion]
+		if c := connections[e.ServiceRegion][e.ID]; len(c) > 0 {
+			view.Connection = &c[0]
 		}
-		view.OwnerProven = proven(d.Accounts, e, view.Connection)
+		view.OwnerProven = proven(accounts[e.Organization], e, view.Connection)
 		step := Endpoint(e, view)
 		if step.Delete || !sameEndpoint(e, step.After) {
 			out.Endpoints = append(out.Endpoints, EndpointChange{Before: e, After: step.After, Delete: step.Delete})

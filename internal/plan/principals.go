@@ -23,22 +23,32 @@ type principalsStep struct {
 // An account that is being removed goes last: routes, then connections, then
 // the principal, then the row.
 func principals(p *postern.Platform, d Desired, o Observed, r Rules, now time.Time) (out principalsStep) {
+	endpoints, tenants := by(d.Endpoints, endpointsOrganization), by(d.Tenants, tenantsOrganization)
+	records := by(d.Principals, func(r postern.AddedPrincipal) string { return r.Principal })
+	listed := map[string]map[string]bool{} // principals, by region
+	for region, s := range o.Services {
+		listed[region] = make(map[string]bool, len(s.Principals))
+		for _, arn := range s.Principals {
+			listed[region][arn] = true
+		}
+	}
 	for _, a := range d.Accounts {
-		held := slices.ContainsFunc(d.Endpoints, func(e postern.Endpoint) bool { return e.Owner == a.ID && e.Organization == a.Organization })
+		held := slices.ContainsFunc(endpoints[a.Organization], func(e postern.Endpoint) bool { return e.Owner == a.ID })
 		left := held
 		for _, s := range p.Segments {
-			v := principalView{account: a, wanted: hasTenant(p, d.Tenants, a.Organization, s.ID), rules: r, now: now}
+			v := principalView{account: a, wanted: hasTenant(p, tenants[a.Organization], a.Organization, s.ID), rules: r, now: now}
 			if a.State == postern.AccountRemoving {
 				v.wanted = held
 			}
 			for _, region := range s.Regions {
-				v.record, v.recorded = added(d.Principals, region.Service().ID, postern.AccountPrincipal(region.ID, a.ID))
-				service, observed := o.Services[region.ID]
+				arn := postern.AccountPrincipal(region.ID, a.ID)
+				v.record, v.recorded = added(records[arn], region.Service().ID, arn)
+				_, observed := o.Services[region.ID]
 				if !observed {
 					left = left || v.recorded
 					continue
 				}
-				v.listed = slices.Contains(service.Principals, v.record.Principal)
+				v.listed = listed[region.ID][arn]
 				step := principal(v)
 				left = left || step.left
 				out.leaving = out.leaving || step.left && !v.wanted

@@ -10,19 +10,20 @@ import (
 // Compile makes the route table of what is stored, without a revision.
 func Compile(p *postern.Platform, d Desired) postern.Routes {
 	r := postern.Routes{Hosts: map[string]postern.Host{}, Endpoints: map[string]postern.EndpointGrant{}, SCIM: compileSCIM(p, d.Tenants)}
+	tenants, accounts, cutovers := by(d.Tenants, tenantsOrganization), by(d.Accounts, accountsOrganization), by(d.Cutovers, cutoversTenant)
 	for _, t := range d.Tenants {
-		if name, h, ok := CompileHost(p, t, Current(d.Cutovers, t.Name)); ok {
+		if name, h, ok := CompileHost(p, t, Current(cutovers[t.Name], t.Name)); ok {
 			r.Hosts[name] = h
 		}
 	}
 	for _, e := range d.Endpoints {
-		if g, ok := CompileGrant(p, e, d.Tenants, d.Accounts); ok {
+		if g, ok := CompileGrant(p, e, tenants[e.Organization], accounts[e.Organization]); ok {
 			r.Endpoints[e.ID] = g
 		}
 	}
 	compileApps(p, d, r)
 	for _, c := range d.Connections {
-		if hostname, route, ok := CompileConnection(p, c, d.Accounts); ok {
+		if hostname, route, ok := CompileConnection(p, c, accounts[c.Organization]); ok {
 			if r.Connections == nil {
 				r.Connections = map[string]postern.ConnectionRoute{}
 			}

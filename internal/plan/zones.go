@@ -22,8 +22,9 @@ import (
 // hosts of the SCIM-only ingress, those that were asked for.
 func CompileZones(p *postern.Platform, d Desired, ttl time.Duration) postern.Zones {
 	hosted, privatelink, scim := map[string][]postern.Record{}, map[string][]postern.Record{}, map[string][]postern.Record{}
+	cutovers := by(d.Cutovers, cutoversTenant)
 	for _, t := range d.Tenants {
-		h, l := TenantRecords(p, t, Current(d.Cutovers, t.Name), ttl)
+		h, l := TenantRecords(p, t, Current(cutovers[t.Name], t.Name), ttl)
 		if len(h) > 0 {
 			hosted[p.Host(t.Name)] = h
 		}

@@ -64,30 +64,36 @@ type Key struct {
 	Denial        postern.Denial
 }
 
-type tally struct {
+// record is what is known of the connections that look alike. It is there while
+// they are in this report, or one of them is open.
+type record struct {
+	reported    bool // what follows is in this report
 	count       int64
 	first, last time.Time
 	ja4         string
+
+	open int // that stay
 }
 
 // Tally counts sightings. Make one with [New]. Its methods may be called from
 // several goroutines at once.
 type Tally struct {
-	mu     sync.Mutex
-	since  time.Time
-	seen   map[Key]*tally
-	open   map[Key]int // connections; no more keys than in a report
-	looked time.Time   // when those were reported last
-	denied int         // of the keys in seen
-	nobody int         // of those
-	folded int64
-	probes int64
+	mu       sync.Mutex
+	since    time.Time
+	records  map[Key]*record
+	open     int       // records of something open; no more than in a report
+	looked   time.Time // when those were reported last
+	reported int       // records that are in this report
+	denied   int       // of those
+	nobody   int       // of those
+	folded   int64
+	probes   int64
 }
 
 // New makes an empty tally.
 func New() *Tally {
 	now := time.Now()
-	return &Tally{since: now, looked: now, seen: map[Key]*tally{}, open: map[Key]int{}}
+	return &Tally{since: now, looked: now, records: map[Key]*record{}}
 }
 
 // Probe counts a connection that asked for nothing.
@@ -97,20 +103,26 @@ func (r *Tally) Probe() {
 	r.mu.Unlock()
 }
 
-// Opened notes that a connection of an arrival that was added stays.
-func (r *Tally) Opened(k Key) {
+// Opened counts an arrival as [Tally.Add] does, whose connection stays.
+func (r *Tally) Opened(k Key, at time.Time) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.open[k]
-	switch {
-	case n == 0 && len(r.open) >= Max:
-		return
-	case n == 0:
-		// It may stay for days: the texts must be no part of a table of routes
-		// that would stay with it.
-		k.Organization, k.Host, k.VPCEndpointID = strings.Clone(k.Organization), strings.Clone(k.Host), strings.Clone(k.VPCEndpointID)
+	first, t := r.add(k, at)
+	if t == nil { // it was folded
+		t = r.records[k]
 	}
-	r.open[k] = n + 1
+	switch {
+	case t != nil && t.open > 0:
+	case r.open >= Max:
+		return first
+	case t == nil:
+		t = r.make(k)
+		r.open++
+	default:
+		r.open++
+	}
+	t.open++
+	return first
 }
 
 // Closed notes the end of a connection that was opened: until now its client
@@ -118,23 +130,55 @@ func (r *Tally) Opened(k Key) {
 func (r *Tally) Closed(k Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.open[k]--; r.open[k] <= 0 {
-		delete(r.open, k)
+	t := r.touch(k, time.Now())
+	if t == nil || t.open == 0 {
+		return
 	}
-	r.touch(k, time.Now())
+	if t.open--; t.open == 0 {
+		r.open--
+		if !t.reported {
+			delete(r.records, k)
+		}
+	}
 }
 
 // touch notes that the client of an earlier sighting is still there.
-func (r *Tally) touch(k Key, now time.Time) {
-	t, ok := r.seen[k]
+func (r *Tally) touch(k Key, now time.Time) *record {
+	t := r.records[k]
 	switch {
-	case ok:
+	case t != nil && t.reported:
 		if now.After(t.last) { // the clock may have been set back
 			t.last = now
 		}
 	case !r.full(k):
-		r.seen[k] = &tally{first: now, last: now}
+		t = r.report(k, t, now)
 	}
+	return t
+}
+
+// make begins a record. It may stay for days: its texts must be no part of a
+// table of routes that would stay with it.
+func (r *Tally) make(k Key) *record {
+	k.Organization, k.Host, k.VPCEndpointID = strings.Clone(k.Organization), strings.Clone(k.Host), strings.Clone(k.VPCEndpointID)
+	t := &record{}
+	r.records[k] = t
+	return t
+}
+
+// report puts a record into this report; nil is made first.
+func (r *Tally) report(k Key, t *record, at time.Time) *record {
+	if t == nil {
+		t = r.make(k)
+	}
+	t.reported, t.first, t.last = true, at, at
+	r.reported++
+	if k.Denial != "" {
+		r.denied++
+	}
+	if k.nobodys() {
+		r.nobody++
+	}
+	return t
 }
 
 // Add counts an arrival of a time. It tells whether it is the first of its kind
@@ -142,25 +186,27 @@ func (r *Tally) touch(k Key, now time.Time) {
 func (r *Tally) Add(k Key, at time.Time) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t, ok := r.seen[k]
-	if !ok && r.full(k) {
+	first, _ = r.add(k, at)
+	return first
+}
+
+// add counts an arrival, and returns its record unless it was folded.
+func (r *Tally) add(k Key, at time.Time) (first bool, own *record) {
+	t := r.records[k]
+	reported := t != nil && t.reported
+	if !reported && r.full(k) {
 		r.folded++
 		// There are few of these, so they always fit: only the route table
 		// makes an organization.
 		k = Key{Listener: k.Listener, Organization: k.Organization, Denial: k.Denial}
-		t, ok = r.seen[k]
+		if t = r.records[k]; t == nil || !t.reported {
+			t = r.report(k, t, at)
+		}
 	} else {
-		first = !ok
-	}
-	if !ok {
-		t = &tally{first: at, last: at}
-		r.seen[k] = t
-		if k.Denial != "" {
-			r.denied++
+		if first = !reported; first {
+			t = r.report(k, t, at)
 		}
-		if k.nobodys() {
-			r.nobody++
-		}
+		own = t
 	}
 	t.count++
 	if at.Before(t.first) {
@@ -169,14 +215,14 @@ func (r *Tally) Add(k Key, at time.Time) (first bool) {
 	if at.After(t.last) {
 		t.last = at
 	}
-	return first
+	return first, own
 }
 
 // Hint notes the fingerprint of an arrival that was added.
 func (r *Tally) Hint(k Key, ja4 string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t, ok := r.seen[k]; ok {
+	if t, ok := r.records[k]; ok && t.reported {
 		t.ja4 = ja4
 	}
 }
@@ -186,7 +232,7 @@ func (k Key) nobodys() bool { return k.Denial != "" && k.Organization == "" }
 
 // full tells whether there is no place for another sighting of this kind.
 func (r *Tally) full(k Key) bool {
-	return len(r.seen) >= Max || k.Denial != "" && r.denied >= maxDenied || k.nobodys() && r.nobody >= maxNobody
+	return r.reported >= Max || k.Denial != "" && r.denied >= maxDenied || k.nobodys() && r.nobody >= maxNobody
 }
 
 // Snapshot gives the report, ordered, and forgets it when told to.
@@ -194,13 +240,18 @@ func (r *Tally) Snapshot(forget bool) Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now := time.Now(); now.Sub(r.looked) >= openEvery {
-		for k := range r.open {
-			r.touch(k, now)
+		for k, t := range r.records {
+			if t.open > 0 {
+				r.touch(k, now)
+			}
 		}
 		r.looked = now
 	}
-	out := Report{Since: r.since, Folded: r.folded, Probes: r.probes, Sightings: make([]Sighting, 0, len(r.seen))}
-	for k, t := range r.seen {
+	out := Report{Since: r.since, Folded: r.folded, Probes: r.probes, Sightings: make([]Sighting, 0, r.reported)}
+	for k, t := range r.records {
+		if !t.reported {
+			continue
+		}
 		out.Sightings = append(out.Sightings, Sighting{
 			Listener: k.Listener, VPCEndpointID: k.VPCEndpointID, Source: k.Source, Host: k.Host, Organization: k.Organization,
 			Denial: k.Denial, Count: t.count, First: t.first, Last: t.last, JA4: t.ja4,
@@ -213,7 +264,19 @@ func (r *Tally) Snapshot(forget bool) Report {
 		)
 	})
 	if forget {
-		r.since, r.seen, r.denied, r.nobody, r.folded, r.probes = time.Now(), map[Key]*tally{}, 0, 0, 0, 0
+		r.forget()
 	}
 	return out
+}
+
+// forget begins a new report. What is open stays known.
+func (r *Tally) forget() {
+	for k, t := range r.records {
+		if t.open == 0 {
+			delete(r.records, k)
+			continue
+		}
+		*t = record{open: t.open}
+	}
+	r.since, r.reported, r.denied, r.nobody, r.folded, r.probes = time.Now(), 0, 0, 0, 0, 0
 }
