@@ -26,18 +26,19 @@ type load struct {
 	name    string
 	service service
 	conns   int
+	slices  int // of a round: so often for so much shorter, proxy by proxy
 	run     func(c *client) (result, error)
 }
 
 func loads() []load {
 	return []load{
-		{"connections", short, 64, (*client).connections},
-		{"tls", secure, 32, (*client).handshakes},
-		{"bulk-1", flood, 1, (*client).bulk},
-		{"bulk-16", flood, 16, (*client).bulk},
-		{"messages", echo, 64, (*client).messages},
-		{"paced", echo, 64, (*client).paced},
-		{"idle", echo, 9000, (*client).idle},
+		{"connections", short, 64, 8, (*client).connections},
+		{"tls", secure, 32, 1, (*client).handshakes},
+		{"bulk-1", flood, 1, 1, (*client).bulk},
+		{"bulk-16", flood, 16, 1, (*client).bulk},
+		{"messages", echo, 64, 1, (*client).messages},
+		{"paced", echo, 64, 1, (*client).paced},
+		{"idle", echo, 9000, 1, (*client).idle},
 	}
 }
 

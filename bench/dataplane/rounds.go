@@ -50,7 +50,8 @@ type world struct {
 
 // measure starts everything, checks integrity, and plays the rounds: within a
 // round each load is played on each peer, one after the other, so that whatever
-// else the machine does meets all of them, and each round another one is first.
+// else the machine does meets all of them, and each time another one is first. What
+// varies most for its length is played in slices.
 func measure(ctx context.Context, p plan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -74,21 +75,30 @@ func measure(ctx context.Context, p plan) error {
 			if l.name == "idle" && round >= enough {
 				continue // it takes long, and hardly varies
 			}
-			for i := range w.peers {
-				x := w.peers[(i+round)%len(w.peers)]
-				s, err := w.sample(ctx, l, x)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", l.name, x.title, err)
+			for slice := range l.slices {
+				for i := range w.peers {
+					if err := w.play(ctx, l, w.peers[(i+round+slice)%len(w.peers)], round); err != nil {
+						return err
+					}
 				}
-				s.Round = round
-				if err := w.out.Encode(s); err != nil {
-					return err
-				}
-				fmt.Printf("%d %-12s %-24s %12d in %v, proxy %6.3f s, all %6.3f s, p99 %v, %.2f KB\n",
-					round, l.name, x.title, s.Result.Count, s.Result.Took.Round(time.Millisecond), s.Proxy, s.Proxy+s.Backend+s.Result.Clients, s.Result.P99, s.KB)
 			}
 		}
 	}
+	return nil
+}
+
+// play makes a measurement, keeps it and prints it.
+func (w *world) play(ctx context.Context, l load, x *peer, round int) error {
+	s, err := w.sample(ctx, l, x)
+	if err != nil {
+		return fmt.Errorf("%s, %s: %w", l.name, x.title, err)
+	}
+	s.Round = round
+	if err := w.out.Encode(s); err != nil {
+		return err
+	}
+	fmt.Printf("%d %-12s %-38s %12d in %v, proxy %6.3f s, all %6.3f s, p99 %v, %.2f KB\n",
+		round, l.name, x.title, s.Result.Count, s.Result.Took.Round(time.Millisecond), s.Proxy, s.Proxy+s.Backend+s.Result.Clients, s.Result.P99, s.KB)
 	return nil
 }
 
@@ -136,12 +146,12 @@ func (p *peer) await(ctx context.Context) error {
 }
 
 // client runs a client and gives its last line.
-func (w *world) client(ctx context.Context, x *peer, name string, opened func(pid int) error) (string, error) {
+func (w *world) client(ctx context.Context, x *peer, name string, length time.Duration, opened func(pid int) error) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	args := []string{"client", "-load", name, "-length", w.length.String()}
+	args := []string{"client", "-load", name, "-length", length.String()}
 	if x.command != nil {
 		args = append(args, "-to", x.addr().String())
 	}
@@ -175,7 +185,7 @@ func (w *world) client(ctx context.Context, x *peer, name string, opened func(pi
 func (w *world) integrity(ctx context.Context) error {
 	for _, x := range w.peers {
 		for _, c := range checks() {
-			_, err := w.client(ctx, x, c.name, nil)
+			_, err := w.client(ctx, x, c.name, w.length, nil)
 			if err == nil {
 				continue
 			}
@@ -217,7 +227,7 @@ func (w *world) sample(ctx context.Context, l load, x *peer) (sample, error) {
 			return s, err
 		}
 	}
-	line, err := w.client(ctx, x, l.name, func(pid int) error {
+	line, err := w.client(ctx, x, l.name, w.length/time.Duration(l.slices), func(pid int) error {
 		if x.process != nil {
 			<-time.After(3 * time.Second) // what is left from opening goes
 			kb2, fds2, err := resident(x.process.Pid)
