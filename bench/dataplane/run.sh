@@ -50,7 +50,7 @@ ulimit -n "$(ulimit -Hn)"
 inside "$work/dataplane" measure "${options[@]}" "$@" || { tail -n 5 "$work"/*.out >&2; exit 1; }
 if [ -z "$short" ]; then
 	failed=0
-	"$work/dataplane" report -file "${FILE:-$work/measured.jsonl}" >RESULTS.md || failed=$?
+	ENVOY=$envoy "$work/dataplane" report -file "${FILE:-$work/measured.jsonl}" >RESULTS.md || failed=$?
 	echo "written: bench/dataplane/RESULTS.md"
 	exit $failed
 fi
