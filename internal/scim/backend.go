@@ -32,6 +32,7 @@ type exchange struct {
 	over     bool
 	body     *clientBody // nil: there is none
 	down     int64
+	length   int64 // of the answer's body; -1: not told
 	status   int
 	protocol int            // of HTTP, the major version
 	host     string         // of this ingress, as the client wrote it
@@ -111,6 +112,7 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	x.status = status
 	h := x.Header()
+	x.length = answerLength(status, h)
 	protect(h) // also after interim answers, which left nothing of the header
 	if len(h["Content-Type"]) == 0 {
 		h["Content-Type"] = nil // or net/http guesses one
@@ -121,14 +123,46 @@ func (x *exchange) WriteHeader(status int) {
 	x.ResponseWriter.WriteHeader(status)
 }
 
-// Write counts the answer.
+// answerLength is how long an answer's body is, or -1 if its header does not tell.
+func answerLength(status int, h http.Header) int64 {
+	if status == http.StatusNoContent || status == http.StatusNotModified {
+		return 0
+	}
+	if n, ok := parseLength(h.Get("Content-Length")); ok {
+		return n
+	}
+	return -1
+}
+
+// Write counts the answer. Its last octet leaves only when the request has
+// ended: whoever has all of its answer may ask again at once, over another
+// connection too, and is not refused for the place that it still had. Alone,
+// it always fits into net/http's buffer.
 func (x *exchange) Write(b []byte) (int, error) {
-	n, err := x.ResponseWriter.Write(b)
+	last := len(b)
+	if last > 1 && x.down+int64(last) == x.length {
+		last--
+	}
+	n, err := x.ResponseWriter.Write(b[:last])
+	if err == nil && last < len(b) {
+		var one int
+		one, err = x.ResponseWriter.Write(b[last:])
+		n += one
+	}
 	x.down += int64(n)
 	return n, err
 }
 
-// Unwrap lets the answer be flushed.
+// FlushError sends on what there is of an answer, unless that is all: net/http
+// does it then, when the request has ended.
+func (x *exchange) FlushError() error {
+	if x.down == x.length {
+		return nil
+	}
+	return http.NewResponseController(x.ResponseWriter).Flush()
+}
+
+// Unwrap lets deadlines be set.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 // clientBody is the body of a request as it comes from the client.

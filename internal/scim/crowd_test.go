@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -412,6 +413,45 @@ func TestSlowBodiesMakeRoomHTTP2(t *testing.T) {
 	release()
 	if got := <-given; got != http.StatusOK {
 		t.Errorf("the other one was answered %d", got)
+	}
+}
+
+// Whoever has all of an answer may ask again at once, over another connection
+// too: the place of the request before is free by then.
+func TestPlacesAreFreeWithTheAnswer(t *testing.T) {
+	t.Parallel()
+	full := func(length int) func(http.ResponseWriter, *http.Request) {
+		return func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Length", strconv.Itoa(length))
+			_, _ = rw.Write(make([]byte, length))
+		}
+	}
+	for name, serve := range map[string]func(http.ResponseWriter, *http.Request){
+		"none":          func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusNoContent) },
+		"empty":         full(0),
+		"one octet":     full(1),
+		"short":         full(8),
+		"a buffer full": full(4096),
+		"long":          full(100_000),
+		"of no length": func(rw http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(rw, "some")
+			_ = http.NewResponseController(rw).Flush()
+			_, _ = io.WriteString(rw, "more")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, func(c *scim.Config) { c.Limits.MaxConnections, c.Limits.RequestsPerSecond = 8, 1e6 }) // two connections of a client, one request
+			w.app.mu.Lock()
+			w.app.serve = serve
+			w.app.mu.Unlock()
+			pair := [2]*tls.Conn{w.mustDialFrom("127.0.0.1", host), w.mustDialFrom("127.0.0.1", host)}
+			for i := range 200 {
+				if code, err := w.ask(pair[i%2], host); err != nil || code/100 != 2 {
+					t.Fatalf("request %d: %d, %v", i, code, err)
+				}
+			}
+		})
 	}
 }
 
