@@ -450,7 +450,7 @@ func TestCommandChecksAConfig(t *testing.T) {
 	run := func(args ...string) (string, error) {
 		var out bytes.Buffer
 		cmd := serve.Command("test")
-		cmd.SetArgs(args)
+		cmd.SetArgs(append([]string{}, args...)) // nil would be those of this process
 		cmd.SetOut(&out)
 		cmd.SetErr(&out)
 		cmd.SilenceUsage, cmd.SilenceErrors = true, true
