@@ -62,6 +62,7 @@ func (x *exchange) giveUp() {
 	defer x.ending.Unlock()
 	if !x.over {
 		x.cancel(errGivenUp)
+		// Over HTTP/1.1 of the connection, over HTTP/2 of this request.
 		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now()) // nothing ends before its body does
 	}
 }
@@ -100,8 +101,7 @@ func (d *Door) forward(x *exchange, r *http.Request) {
 // is complete, and told that it is the last.
 func (x *exchange) endUpload() {
 	if x.body.ended() == nil {
-		x.session.lingers.Store(true)
-		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now()) // it is being given up
+		x.session.hangUp()
 	}
 }
 
@@ -237,7 +237,16 @@ func cleanse(r *http.Response) error {
 	if r.StatusCode < 200 {
 		return errors.New("scim: the backend switches protocols")
 	}
-	x := exchangeOf(r.Request.Context())
+	ctx := r.Request.Context()
+	x := exchangeOf(ctx)
+	// An app may still answer what was broken off on the way: to nobody, for it
+	// has not seen all of it, or too late.
+	if err := x.body.ended(); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	for name := range r.Header {
 		if !answered[name] {
 			delete(r.Header, name)
@@ -284,7 +293,7 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 		wait = time.Second
 	}
 	if answer(w, r, x.denial, wait) {
-		x.session.lingers.Store(true)
+		x.session.hangUp()
 	}
 }
 

@@ -34,9 +34,7 @@ func (d *Door) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if deny != "" {
 		d.refused(s, deny, nil, slog.String("method", clip(r.Method)), slog.String("path", clip(r.URL.Path)))
 		if answer(w, r, deny, wait) {
-			// Whatever else comes is thrown away, and not waited for.
-			s.lingers.Store(true)
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // it is being given up
+			s.hangUp()
 		}
 		return
 	}

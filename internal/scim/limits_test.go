@@ -174,7 +174,7 @@ func TestSlowBackend(t *testing.T) {
 	t.Parallel()
 	w := start(t, func(c *scim.Config) { c.Limits.RequestTimeout = 200 * time.Millisecond })
 	w.app.mu.Lock()
-	w.app.serve = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	w.app.serve = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() } // its answer comes too late
 	w.app.mu.Unlock()
 	if resp, _ := w.do(w.client(true), "GET", "/scim/v2/Users", nil); resp.StatusCode != 502 {
 		t.Error(resp.Status)

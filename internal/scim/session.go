@@ -56,6 +56,7 @@ type session struct {
 	admitted atomic.Bool
 	silent   atomic.Bool // an alert of our own was sent: TLS must add none
 	lingers  atomic.Bool
+	deaf     atomic.Bool  // see hangUp
 	told     atomic.Int64 // when a request over the rate was logged last, in seconds since 1970
 	closing  sync.Once
 	waking   sync.Once
@@ -199,6 +200,24 @@ func (s *session) refuse(deny postern.Denial) {
 func (s *session) malformed(deny postern.Denial, cause error) {
 	s.lingers.Store(true)
 	s.door.refused(s, deny, cause)
+}
+
+// hangUp has the server read nothing more of an HTTP/1.1 connection, whose last
+// answer is given: what still comes is thrown away when it closes. A deadline
+// alone would not do, for net/http takes it away where a body ends just now, and
+// then waits for the client without an end.
+func (s *session) hangUp() {
+	s.lingers.Store(true)
+	s.deaf.Store(true)
+	_ = s.SetReadDeadline(time.Now()) // it is being given up
+}
+
+// Read reads from the client, until hangUp.
+func (s *session) Read(b []byte) (int, error) {
+	if s.deaf.Load() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return s.Conn.Read(b)
 }
 
 // Write writes to the client, but nothing behind an alert.

@@ -46,7 +46,7 @@ const (
 	region   = "us-east-1"
 	host     = "example.scim.example.com"
 	upstream = "example.hosted.example.com"
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 )
 
 // issuer signs certificates for the door and for the backends.
