@@ -116,7 +116,7 @@ func (s *server) client(t *testing.T, ahead []byte, http2 bool) *http.Client {
 		ForceAttemptHTTP2: http2,
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
 }
 
 func get(t *testing.T, c *http.Client, url, host string) (int, string) {
@@ -222,7 +222,7 @@ func raw(t *testing.T, s *server, request string) int {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := c.Write(header(t, arrival)); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func dropped(t *testing.T, s *server, b []byte) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	_, err = c.Write(b)
 	var got []byte
 	if err == nil {
@@ -313,7 +313,7 @@ func TestRefuses(t *testing.T) {
 				if !errors.Is(r.err, tc.want) || r.remote == nil {
 					t.Errorf("refused %v for %v, want %v", r.remote, r.err, tc.want)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Error("nobody was told")
 			}
 		})

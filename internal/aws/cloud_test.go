@@ -106,7 +106,7 @@ func TestCloseLeavesNoConnection(t *testing.T) {
 		t.Fatalf("%d connections are open between calls, want 1", n)
 	}
 	cloud.Close()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for open.Load() > 0 {
 		select {
 		case <-deadline:

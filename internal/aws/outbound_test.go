@@ -293,7 +293,7 @@ func TestOutboundAgainstTheStandIn(t *testing.T) {
 			t.Fatalf("%v, %v", failed, err)
 		}
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for mine.DeleteOutboundGroup(t.Context(), "us-east-1", groups[0].ID) != nil {
 		if time.Now().After(deadline) {
 			t.Fatal("the group stays in use")

@@ -90,7 +90,7 @@ func (s standIn) create(ctx context.Context) (string, error) {
 // reaches waits until a connection is in a state.
 func (s standIn) reaches(t *testing.T, id string, want postern.ConnectionState) postern.Connection {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -172,7 +172,7 @@ func (p *plane) stop() {
 // visit connects to an address from another one and says hello for a host. It
 // tells whether it got TLS.
 func visit(ctx context.Context, from netip.Addr, to netip.AddrPort, host string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}
 	raw, err := d.DialContext(ctx, "tcp", to.String())

@@ -229,7 +229,7 @@ func (w *world) clientAddress() netip.Addr { return w.networks["example-corp"].H
 
 // until repeats what may fail for a while.
 func until(ctx context.Context, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

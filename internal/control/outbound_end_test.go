@@ -163,7 +163,7 @@ func TestWhatIsMadeTooLateIsSweptUp(t *testing.T) {
 // until waits for what another goroutine does.
 func (w *outboundWorld) until(holds func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !holds() {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("not within the time; log:\n%s", w.log)

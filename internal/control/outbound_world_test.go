@@ -211,7 +211,7 @@ func (w *outboundWorld) look() (news bool) {
 
 // visit connects to every address from the egress' network, as an egress does.
 func (w *outboundWorld) visit(c postern.ConnectionCheck) []postern.Finding {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: w.egress.Host("use1-az2", 10).AsSlice()}, Timeout: 5 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: w.egress.Host("use1-az2", 10).AsSlice()}, Timeout: 30 * time.Second}
 	for _, a := range c.Addresses {
 		conn, err := d.DialContext(w.t.Context(), "tcp", netip.AddrPortFrom(a, c.Ports[0]).String())
 		if err != nil {

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	region = "us-east-1"
 	// patience bounds every wait of a test that is about to fail.
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 
 	exampleHost, globexHost = "starburst.example.com", "trino.globex.com"
 	exampleToken            = "example-token-0123456789abcdef0123456789"

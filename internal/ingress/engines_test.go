@@ -47,7 +47,7 @@ func TestEnginesOfTheirOwn(t *testing.T) {
 	})
 	publicly := serve(engines[ingress.Public], in.ServePublic)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
 		defer cancel()
 		for _, e := range engines {
 			if err := e.Shutdown(ctx); err != nil {
@@ -77,7 +77,7 @@ func TestEnginesOfTheirOwn(t *testing.T) {
 		}
 	}
 	for name, e := range engines {
-		for deadline := time.After(5 * time.Second); e.Connections() > 1; { // one is the refused one, which lingers
+		for deadline := time.After(30 * time.Second); e.Connections() > 1; { // one is the refused one, which lingers
 			select {
 			case <-time.After(time.Millisecond):
 			case <-deadline:

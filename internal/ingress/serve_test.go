@@ -187,7 +187,7 @@ func ask(t *testing.T, addr string, b []byte) (net.Conn, *proxyproto.Header) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := c.Write(b); err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +289,7 @@ func TestLogAndMetrics(t *testing.T) {
 	_ = c.Close()
 	_, _ = ask(t, d.public, hello(t, example))
 
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for len(d.log.records(t)) < 5 {
 		select {
 		case <-time.After(time.Millisecond):
@@ -392,7 +392,7 @@ func TestPublicBehindALoadBalancer(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := engine.Shutdown(ctx); err != nil {
 		t.Error(err)

@@ -211,7 +211,7 @@ func (f *fixture) await(id, state string) {
 // eventually waits for a condition.
 func eventually(t testing.TB, holds func() bool, what func() string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -273,11 +273,11 @@ func (tg *target) accept(t testing.TB) *net.TCPConn {
 	select {
 	case c := <-tg.conns:
 		t.Cleanup(func() { _ = c.Close() })
-		if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		return c
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the target was not reached")
 		return nil
 	}
@@ -291,7 +291,7 @@ func (f *fixture) dial(from, to netip.Addr) (*net.TCPConn, error) {
 		return nil, err
 	}
 	f.t.Cleanup(func() { _ = c.Close() })
-	return c, c.SetDeadline(time.Now().Add(5 * time.Second))
+	return c, c.SetDeadline(time.Now().Add(30 * time.Second))
 }
 
 // address is where an endpoint's interface in a zone is, by the EC2 API.

@@ -55,7 +55,7 @@ func (f *fixture) inSync(a localaws.Account, id string) {
 	waiter := route53.NewResourceRecordSetsChangedWaiter(f.route53(a), func(o *route53.ResourceRecordSetsChangedWaiterOptions) {
 		o.MinDelay, o.MaxDelay = time.Millisecond, 5*time.Millisecond
 	})
-	if err := waiter.Wait(f.t.Context(), &route53.GetChangeInput{Id: &id}, 5*time.Second); err != nil {
+	if err := waiter.Wait(f.t.Context(), &route53.GetChangeInput{Id: &id}, 30*time.Second); err != nil {
 		f.t.Fatal(err)
 	}
 }

@@ -357,7 +357,7 @@ func TestOneRequestAtATime(t *testing.T) {
 		_, err := f.tryChange(f.example, zone, change("CREATE", "a.example.com", "A", 60, "192.0.2.1"))
 		first <- err
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	held, err := f.Faults().WaitPaused(ctx)
 	if err != nil {

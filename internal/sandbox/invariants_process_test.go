@@ -28,7 +28,7 @@ func killable(binary string, log *os.File) func(context.Context, string) (func()
 			_ = cmd.Process.Kill() // it may have ended, which the next check shows
 			_ = cmd.Wait()         // "signal: killed"
 		}
-		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 		defer cancel()
 		health := "http://" + c.Admin.Listen.String() + "/healthz"
 		if err := until(ctx, func() error { return alive(ctx, health) }); err != nil {
@@ -45,7 +45,7 @@ func alive(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := (&http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	resp, err := (&http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {
 		return err
 	}

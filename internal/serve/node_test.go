@@ -180,13 +180,13 @@ func TestFencedNodeIsNotReady(t *testing.T) {
 
 func until(t *testing.T, is func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !is() {
 		select {
 		case <-deadline:
-			t.Fatal("not within 10 s")
+			t.Fatal("not within 30 s")
 		case <-tick.C:
 		}
 	}

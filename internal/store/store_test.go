@@ -168,7 +168,7 @@ func TestPanicInUpdateLeavesNothingAndBlocksNobody(t *testing.T) {
 			panic(err)
 		})
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := s.Update(ctx, func(tx *store.Tx) error {
 		_, err := tx.CreateOrganization(postern.Organization{ID: "o", CreatedAt: noon})

@@ -67,12 +67,12 @@ func (tg *target) accept(t *testing.T) *net.TCPConn {
 	t.Helper()
 	select {
 	case c := <-tg.conns:
-		if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
 		return c
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the target was not reached")
 		return nil
 	}
@@ -104,7 +104,7 @@ func dial(t *testing.T, addr netip.AddrPort) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -297,7 +297,7 @@ func TestIdleFlowIsForgottenSilently(t *testing.T) {
 		t.Fatalf("got %v, want silence", err)
 	}
 	// … and the next byte is answered with a reset.
-	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	write(t, c, "y")
