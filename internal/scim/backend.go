@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -49,7 +50,8 @@ var errGivenUp = errors.New("scim: given up for another client, while its body w
 func (d *Door) newExchange(w http.ResponseWriter, r *http.Request, s *session) (*exchange, context.Context) {
 	x := &exchange{ResponseWriter: w, session: s, start: time.Now(), protocol: r.ProtoMajor, host: r.Host}
 	if r.ContentLength != 0 {
-		x.body = &clientBody{ReadCloser: http.MaxBytesReader(w, r.Body, d.limits.MaxBody)}
+		// Not known to w, which would be written to by whoever reads the body.
+		x.body = &clientBody{ReadCloser: http.MaxBytesReader(nil, r.Body, d.limits.MaxBody)}
 	}
 	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
 	x.cancel = cancel
@@ -97,10 +99,10 @@ func (d *Door) forward(x *exchange, r *http.Request) {
 	d.proxy.ServeHTTP(x, r)
 }
 
-// endUpload ends an HTTP/1.1 connection on which a body still comes: its answer
-// is complete, and told that it is the last.
+// endUpload ends an HTTP/1.1 connection whose request's body has not ended, or
+// not well: its answer is complete, and told that it is the last.
 func (x *exchange) endUpload() {
-	if x.body.ended() == nil {
+	if !errors.Is(x.body.ended(), io.EOF) {
 		x.session.hangUp()
 	}
 }
@@ -117,7 +119,7 @@ func (x *exchange) WriteHeader(status int) {
 	if len(h["Content-Type"]) == 0 {
 		h["Content-Type"] = nil // or net/http guesses one
 	}
-	if x.protocol == 1 && x.body.ended() == nil {
+	if x.protocol == 1 && !errors.Is(x.body.ended(), io.EOF) {
 		h.Set("Connection", "close") // see endUpload
 	}
 	x.ResponseWriter.WriteHeader(status)
@@ -182,7 +184,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	b.read.Add(int64(n))
 	if err != nil {
 		b.mu.Lock()
-		b.err = err
+		b.err = cmp.Or(b.err, err)
 		b.mu.Unlock()
 	}
 	return n, err

@@ -196,12 +196,18 @@ func (s *session) settle() postern.Denial {
 	return ""
 }
 
-// displace cuts a session that made room for another.
+// displace cuts a session that made room for another: one that was answered just
+// now only when the answer has had its time to arrive, or it would be cut too.
 func (d *Door) displace(s *session) {
-	if s != nil {
-		d.metrics.displaced.Inc()
-		s.cut()
+	if s == nil {
+		return
 	}
+	d.metrics.displaced.Inc()
+	if wait := time.Until(s.idle.Add(d.lingers)); wait > 0 && s.idle.After(s.at) {
+		time.AfterFunc(wait, s.cut)
+		return
+	}
+	s.cut()
 }
 
 // backendConn is a connection to a backend, which is counted.

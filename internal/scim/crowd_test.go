@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -140,6 +141,54 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	}
 	if code, err := w.ask(idle[39], host); code != http.StatusOK {
 		t.Errorf("the one that was idle for shortest: %d, %v", code, err)
+	}
+}
+
+// An answer that is on its way arrives, also when its connection makes room.
+func TestAnswersArriveFromWhatMakesRoom(t *testing.T) {
+	t.Parallel()
+	const size = 100_000
+	w := startTwo(t, func(l *scim.Limits) { l.MaxConnections = 4 }) // one of a client
+	w.door.LingerFor(2 * patience)
+	w.app.mu.Lock()
+	w.app.serve = func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Length", strconv.Itoa(size))
+		_, _ = rw.Write(make([]byte, size))
+	}
+	w.app.mu.Unlock()
+	slow := w.mustDialFrom("127.0.0.1", host)
+	takes := func(octets int) {
+		t.Helper()
+		if err := slow.NetConn().(*net.TCPConn).SetReadBuffer(octets); err != nil {
+			t.Fatal(err)
+		}
+	}
+	takes(4096) // so that most waits on the other side
+	send(slow, host)
+	until(t, "the request has ended", func() bool { return strings.Contains(w.logged(), `"status":200`) })
+	until(t, "it makes room", func() bool { _, err := w.dialFrom("127.0.0.1", otherHost, "http/1.1"); return err == nil })
+	takes(1 << 20)
+	resp, err := http.ReadResponse(bufio.NewReader(slow), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil {
+		t.Errorf("%d of %d octets arrived, %v", n, size, err)
+	}
+	_ = resp.Body.Close()
+}
+
+// When it has arrived, the connection goes.
+func TestWhatMadeRoomIsGone(t *testing.T) {
+	t.Parallel()
+	w := startTwo(t, func(l *scim.Limits) { l.MaxConnections = 4 }) // one of a client
+	c := w.mustDialFrom("127.0.0.1", host)
+	if code, err := w.ask(c, host); code != http.StatusOK {
+		t.Fatal(code, err)
+	}
+	w.mustDialFrom("127.0.0.1", host)
+	if _, err := c.Read(make([]byte, 1)); !isClosed(err) {
+		t.Errorf("it stays: %v", err)
 	}
 }
 

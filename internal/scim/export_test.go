@@ -14,8 +14,10 @@ var (
 	AllowedQuery = allowedQuery
 )
 
-// NewWire is the layer below net/http on a connection.
-func NewWire(c net.Conn, refused func(postern.Denial, error)) net.Conn { return newWire(c, refused) }
+// NewWire is the layer below net/http on a connection that may be idle for a minute.
+func NewWire(c net.Conn, refused func(postern.Denial, error)) net.Conn {
+	return newWire(c, time.Minute, refused)
+}
 
 // Scanned is how many bytes of a head such a layer has looked at.
 func Scanned(c net.Conn) int { return c.(*wire).scanned }

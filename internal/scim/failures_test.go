@@ -170,3 +170,34 @@ func TestAnswersInsteadOfTheUpload(t *testing.T) {
 		t.Errorf("the app got %d requests", n)
 	}
 }
+
+// An upload that turns out to be too large when the answer has begun ends the
+// connection.
+func TestTooLargeAfterTheAnswerBegan(t *testing.T) {
+	t.Parallel()
+	w := start(t, func(c *scim.Config) { c.Limits.MaxBody, c.Limits.RequestTimeout = 10, time.Hour })
+	w.app.mu.Lock()
+	w.app.serve = func(rw http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(rw)
+		_ = rc.EnableFullDuplex()
+		_, _ = io.WriteString(rw, "seen")
+		_ = rc.Flush()
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
+	w.app.mu.Unlock()
+	c, err := w.dial(host, "http/1.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, post("Transfer-Encoding: chunked", "5\r\nhello\r\n"))
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != http.StatusOK || !resp.Close {
+		t.Fatal(resp, err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.WriteString(c, "A\r\n0123456789\r\n")
+	if b, err := io.ReadAll(r); strings.Contains(string(b), "HTTP/1.1") || err != nil && !isClosed(err) {
+		t.Errorf("%q, %v", b, err)
+	}
+}

@@ -27,7 +27,8 @@ import (
 const alert = "\x15\x03\x01\x00\x02\x02\x31"
 
 // Who is refused is read from for a while, because closing with unread bytes
-// would reset the connection, and a reset can overtake the answer.
+// would reset the connection, and a reset can overtake the answer. Whoever was
+// answered last is given as long before being cut to make room.
 const (
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
@@ -116,7 +117,10 @@ func (s *session) begin() {
 		s.asleep = time.AfterFunc(s.door.limits.HelloTimeout, s.cut)
 		s.door.queue.put(c)
 	default:
-		s.door.queue.put(newWire(c, s.malformed))
+		l := s.door.limits
+		w := newWire(c, l.IdleTimeout+l.HelloTimeout, s.malformed)
+		_ = w.SetWriteDeadline(time.Time{}) // fails only on what is closed, which net/http sees
+		s.door.queue.put(w)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/postern-net/postern"
 )
@@ -30,7 +31,8 @@ var (
 // Only one goroutine reads at a time, as net/http does.
 type wire struct {
 	net.Conn
-	refused func(postern.Denial, error)
+	refused  func(postern.Denial, error)
+	patience time.Duration // more than it may be idle
 
 	next    func(*wire) error // judges what is at the front of buf
 	buf     []byte            // read and not handed on
@@ -41,8 +43,18 @@ type wire struct {
 	err     error             // for good
 }
 
-func newWire(c net.Conn, refused func(postern.Denial, error)) *wire {
-	return &wire{Conn: c, refused: refused, next: (*wire).head}
+func newWire(c net.Conn, patience time.Duration, refused func(postern.Denial, error)) *wire {
+	return &wire{Conn: c, refused: refused, patience: patience, next: (*wire).head}
+}
+
+// SetWriteDeadline bounds writing also where net/http does not, between requests:
+// TLS answers a request for new keys while it reads, and who takes no answers
+// would have it wait for ever, whatever the deadline of reading.
+func (w *wire) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() {
+		t = time.Now().Add(w.patience)
+	}
+	return w.Conn.SetWriteDeadline(t)
 }
 
 // CloseWrite ends the stream towards the client, so that it reads what it was

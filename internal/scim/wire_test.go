@@ -30,6 +30,31 @@ func readWire(r io.Reader) (out []byte, denial postern.Denial, err error) {
 	return out, denial, err
 }
 
+// deadlined remembers until when may be written.
+type deadlined struct {
+	net.Conn
+	at time.Time
+}
+
+func (c *deadlined) SetWriteDeadline(t time.Time) error {
+	c.at = t
+	return nil
+}
+
+// Writing always has a bound: TLS may have to write while it reads.
+func TestWireWritesInTime(t *testing.T) {
+	t.Parallel()
+	c := &deadlined{}
+	w := scim.NewWire(c, nil)
+	if err := w.SetWriteDeadline(time.Time{}); err != nil || time.Until(c.at) > time.Minute || time.Until(c.at) < 50*time.Second {
+		t.Errorf("%v, %v", c.at, err)
+	}
+	soon := time.Now().Add(time.Second)
+	if err := w.SetWriteDeadline(soon); err != nil || !c.at.Equal(soon) {
+		t.Errorf("%v, %v", c.at, err)
+	}
+}
+
 // Good requests pass as they are, in whatever pieces they come.
 func TestWireHandsOnWhatIsGood(t *testing.T) {
 	t.Parallel()
