@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http/httptest"
 	"net/netip"
 	"os"
@@ -29,6 +28,7 @@ import (
 	"github.com/postern-net/postern/internal/plan"
 	"github.com/postern-net/postern/internal/platformfile"
 	"github.com/postern-net/postern/internal/store"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 // world is a running control plane in front of the stand-in for AWS, with one
@@ -124,7 +124,7 @@ func (w *world) startCloud(ctx context.Context, platform *postern.Platform) (loc
 		w.networks[name] = b.AddVPC(w.customers[name].ID, virginia, name, "use1-az2", "use1-az4")
 	}
 	var err error
-	if w.door, err = freePort(ctx, w.networks["example-corp"].Host("", 250)); err != nil {
+	if w.door, err = loopback.Port(ctx, w.networks["example-corp"].Host("", 250)); err != nil {
 		return localaws.AccessKey{}, err
 	}
 	for _, s := range platform.Segments {
@@ -146,16 +146,6 @@ func (w *world) startCloud(ctx context.Context, platform *postern.Platform) (loc
 		return localaws.AccessKey{}, err
 	}
 	return vendor.AccessKeys[0], w.cloud.Start(ctx)
-}
-
-func freePort(ctx context.Context, at netip.Addr) (uint16, error) {
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(at, 0).String())
-	if err != nil {
-		return 0, err
-	}
-	defer ln.Close()
-	return netip.MustParseAddrPort(ln.Addr().String()).Port(), nil
 }
 
 func (w *world) addTokens(ctx context.Context) error {

@@ -20,6 +20,7 @@ import (
 	"github.com/postern-net/postern/internal/control"
 	"github.com/postern-net/postern/internal/localaws"
 	"github.com/postern-net/postern/internal/store"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 const cluster = "starburst.example.com"
@@ -62,7 +63,7 @@ func newOutboundWorld(t *testing.T, timing ...func(*localaws.Timing)) *outboundW
 	vendor := b.AddAccount("platform")
 	w.egress = b.AddVPC(vendor.ID, virginia, "outbound", "use1-az2", "use1-az4", "use1-az6")
 	target := w.serveCluster()
-	w.port = freePort(t, w.egress.Host("", 250))
+	w.port = loopback.MustPort(t, w.egress.Host("", 250))
 	for _, name := range []string{"example-corp", "globex"} {
 		a := b.AddAccount(name)
 		v := b.AddVPC(a.ID, virginia, name, "use1-az2", "use1-az4")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -26,6 +25,7 @@ import (
 	"github.com/postern-net/postern/internal/localaws"
 	"github.com/postern-net/postern/internal/plan"
 	"github.com/postern-net/postern/internal/store"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -94,7 +94,7 @@ func newWorld(t *testing.T) *world {
 	for i, region := range []string{virginia, oregon, ireland} {
 		hub := b.AddVPC(vendor.ID, region, "hub")
 		if port == 0 {
-			port = freePort(t, hub.Host("", 4))
+			port = loopback.MustPort(t, hub.Host("", 4))
 		}
 		zone := hub.Subnets[0].ZoneID
 		lb := b.AddLoadBalancer(hub, "ingress", 5, []string{zone}, localaws.LoadListener{Port: port, Targets: []netip.AddrPort{target}})
@@ -171,16 +171,6 @@ func (w *world) openStore() {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = w.store.Close() })
-}
-
-func freePort(t *testing.T, at netip.Addr) uint16 {
-	t.Helper()
-	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return netip.MustParseAddrPort(ln.Addr().String()).Port()
 }
 
 func (w *world) clock() time.Time {

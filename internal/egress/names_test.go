@@ -12,12 +12,13 @@ import (
 
 	"github.com/postern-net/postern"
 	"github.com/postern-net/postern/internal/egress"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 // names starts the DNS server of a tenant.
 func (w *world) names(t *testing.T, tenant string, address netip.Addr) *egress.Names {
 	t.Helper()
-	n, err := w.StartNames(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), tenant, address, func(err error) { t.Error(err) })
+	n, err := w.StartNames(t.Context(), loopback.Free(t), tenant, address, func(err error) { t.Error(err) })
 	must(t, err)
 	t.Cleanup(n.Close)
 	return n

@@ -26,6 +26,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/postern-net/postern/internal/localaws"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -54,6 +55,7 @@ type fixture struct {
 	name     string // its name
 	port     uint16 // of the load balancer
 	dnsPort  uint16
+	patience time.Duration // with resolvers
 	target   *target
 }
 
@@ -66,7 +68,7 @@ func pool() netip.Prefix {
 
 func newFixture(t testing.TB, change func(*fixture)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, target: newTarget(t), service: "vpce-svc-0c33df1aaf78a8955"}
+	f := &fixture{t: t, patience: 30 * time.Second, target: newTarget(t), service: "vpce-svc-0c33df1aaf78a8955"}
 	f.name = "com.amazonaws.vpce.us-east-1." + f.service
 	b := localaws.NewBuilder("a test", pool())
 	f.platform, f.example, f.globex = b.AddAccount("platform"), b.AddAccount("example-corp"), b.AddAccount("globex")
@@ -75,7 +77,7 @@ func newFixture(t testing.TB, change func(*fixture)) *fixture {
 	f.vpc = b.AddVPC(f.example.ID, virginia, "example", "use1-az1", "use1-az2", "use1-az4", "use1-az6")
 	f.other = b.AddVPC(f.globex.ID, virginia, "globex", zones...)
 	f.far = b.AddVPC(f.example.ID, oregon, "example-west")
-	f.port, f.dnsPort = freePort(t, f.vpc.Host("", 250)), freePort(t, f.vpc.Resolver())
+	f.port, f.dnsPort = loopback.MustPort(t, f.vpc.Host("", 250)), loopback.MustPort(t, f.vpc.Resolver())
 	f.lb = b.AddLoadBalancer(f.hub, "ingress", 5, zones, localaws.LoadListener{Port: f.port, Targets: []netip.AddrPort{f.target.addr}})
 	f.spare = b.AddLoadBalancer(f.hub, "spare", 6, zones[:2], localaws.LoadListener{Port: f.port, Targets: []netip.AddrPort{f.target.addr}})
 	b.AddEndpointService(localaws.EndpointService{
@@ -112,16 +114,6 @@ func (f *fixture) start() {
 }
 
 func rootOf(a localaws.Account) string { return "arn:aws:iam::" + a.ID + ":root" }
-
-func freePort(t testing.TB, at netip.Addr) uint16 {
-	t.Helper()
-	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return netip.MustParseAddrPort(ln.Addr().String()).Port()
-}
 
 func provider(k localaws.AccessKey) aws.CredentialsProvider {
 	return credentials.NewStaticCredentialsProvider(k.ID, k.Secret, k.SessionToken)

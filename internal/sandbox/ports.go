@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"github.com/postern-net/postern"
@@ -41,24 +43,42 @@ func choosePort(ctx context.Context, flag string, asked *uint16, first, other ui
 	}
 }
 
-// tryPort listens for a moment on both TCP and UDP.
+// given are the addresses that tryPort has chosen: they may not be in use yet.
+var given sync.Map
+
+// tryPort tries a port, or with 0 any; another one with each call. That is below
+// those that Linux gives to outgoing connections (ip_local_port_range), one of
+// which would have it before it is used.
 func tryPort(ctx context.Context, at netip.Addr, port uint16) (uint16, error) {
-	var lc net.ListenConfig
-	for range 20 {
-		ln, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(at, port).String())
-		if err != nil {
-			return 0, err
+	if port != 0 {
+		return port, listen(ctx, netip.AddrPortFrom(at, port))
+	}
+	const first, ephemeral, tries = 10_000, 32_768, 1000
+	var err error
+	for range tries {
+		a := netip.AddrPortFrom(at, uint16(first+rand.IntN(ephemeral-first))) //nolint:gosec // below 65,536, and no secret
+		if err = listen(ctx, a); err != nil {
+			continue
 		}
-		tcp, _ := netip.ParseAddrPort(ln.Addr().String())
-		pc, err := lc.ListenPacket(ctx, "udp", tcp.String())
-		if err == nil {
-			err = pc.Close()
-		}
-		if err = errors.Join(err, ln.Close()); err == nil || port != 0 {
-			return tcp.Port(), err
+		if _, again := given.LoadOrStore(a, true); !again {
+			return a.Port(), nil
 		}
 	}
-	return 0, errors.New("no free port was found")
+	return 0, fmt.Errorf("no free port was found: %w", err)
+}
+
+// listen does so for a moment, on both TCP and UDP.
+func listen(ctx context.Context, at netip.AddrPort) error {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", at.String())
+	if err != nil {
+		return err
+	}
+	pc, err := lc.ListenPacket(ctx, "udp", at.String())
+	if err == nil {
+		err = pc.Close()
+	}
+	return errors.Join(err, ln.Close())
 }
 
 func portReason(err error, at netip.Addr) string {

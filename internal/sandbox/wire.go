@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/postern-net/postern/client"
@@ -81,21 +80,10 @@ func (s *Sandbox) openControl(ctx context.Context) error {
 // two seconds.
 const shutdownTimeout = 500 * time.Millisecond
 
-// given are the ports that loopbackPort has answered: the system may offer one
-// again before it is used.
-var given sync.Map
-
 // loopbackPort is a port on which nobody listens, another one with each call.
 func loopbackPort(ctx context.Context) (netip.AddrPort, error) {
-	for {
-		port, err := tryPort(ctx, loopback, 0)
-		if err != nil {
-			return netip.AddrPort{}, err
-		}
-		if _, again := given.LoadOrStore(port, true); !again {
-			return netip.AddrPortFrom(loopback, port), nil
-		}
-	}
+	port, err := tryPort(ctx, loopback, 0)
+	return netip.AddrPortFrom(loopback, port), err
 }
 
 // serve runs Postern from a config file, where the options say.

@@ -29,6 +29,7 @@ import (
 	"github.com/postern-net/postern/internal/platformfile"
 	"github.com/postern-net/postern/internal/sandbox"
 	"github.com/postern-net/postern/internal/serve"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 // pebble is Let's Encrypt's small authority for tests, in the version that was
@@ -44,7 +45,7 @@ func TestACME(t *testing.T) {
 		t.Skip("builds Pebble; run it with `make e2e`")
 	}
 	dir := t.TempDir()
-	https, dns := freePort(t), freePort(t)
+	https, dns := loopback.MustPort(t, local), loopback.MustPort(t, local)
 	ca := startPebble(t, dir, https, fmt.Sprintf("127.64.0.2:%d", dns))
 	world := startWithACME(t, dir, ca, https, dns)
 	f := world.File()
@@ -130,17 +131,6 @@ func await(t *testing.T, what string, try func() error) {
 	}
 }
 
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).AddrPort().Port()
-}
-
 // hasFile looks for a file below a directory.
 func hasFile(dir, name string) error {
 	found := false
@@ -169,7 +159,7 @@ func startPebble(t *testing.T, dir string, https uint16, resolver string) author
 	if out, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("go install %s: %v\n%s", pebble, err, out)
 	}
-	api, management := freePort(t), freePort(t)
+	api, management := loopback.MustPort(t, local), loopback.MustPort(t, local)
 	a := authority{
 		directory: fmt.Sprintf("https://127.0.0.1:%d/dir", api), management: fmt.Sprintf("https://127.0.0.1:%d", management),
 		caFile: filepath.Join(dir, "pebble.crt"),
@@ -178,7 +168,7 @@ func startPebble(t *testing.T, dir string, https uint16, resolver string) author
 	a.client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}}
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": fmt.Sprintf("127.0.0.1:%d", api), "managementListenAddress": fmt.Sprintf("127.0.0.1:%d", management),
-		"certificate": a.caFile, "privateKey": filepath.Join(dir, "pebble.key"), "httpPort": freePort(t), "tlsPort": https,
+		"certificate": a.caFile, "privateKey": filepath.Join(dir, "pebble.key"), "httpPort": loopback.MustPort(t, local), "tlsPort": https,
 	}})
 	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, "pebble.json"), config, 0o600)); err != nil {
 		t.Fatal(err)

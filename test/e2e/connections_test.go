@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -25,6 +24,7 @@ import (
 	"github.com/postern-net/postern/client"
 	"github.com/postern-net/postern/internal/localaws"
 	"github.com/postern-net/postern/internal/platformfile"
+	"github.com/postern-net/postern/test/loopback"
 )
 
 // TestConnectionsSurviveKills kills the control plane, a process of its own, at
@@ -170,12 +170,14 @@ func newOutboundWorld(t *testing.T) *outboundWorld {
 	return w
 }
 
+var local = netip.MustParseAddr("127.0.0.1")
+
 // resolver is where public DNS answers.
 var resolver = netip.MustParseAddr("127.64.16.2")
 
 func (w *outboundWorld) startAWS(world localaws.World) {
 	w.t.Helper()
-	w.dnsPort = freePortAt(w.t, resolver)
+	w.dnsPort = loopback.MustPort(w.t, resolver)
 	var err error
 	w.aws, err = localaws.New(localaws.Config{
 		World: world, DNS: localaws.DNS{Port: w.dnsPort, Public: resolver},
@@ -191,16 +193,6 @@ func (w *outboundWorld) startAWS(world localaws.World) {
 	w.t.Cleanup(w.aws.Close)
 }
 
-func freePortAt(t *testing.T, at netip.Addr) uint16 {
-	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", netip.AddrPortFrom(at, 0).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return netip.MustParseAddrPort(ln.Addr().String()).Port()
-}
-
 // lay writes what the server reads.
 func (w *outboundWorld) lay(dir string, p *postern.Platform) {
 	w.t.Helper()
@@ -208,8 +200,7 @@ func (w *outboundWorld) lay(dir string, p *postern.Platform) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	local := netip.MustParseAddr("127.0.0.1")
-	api, key := freePortAt(w.t, local), w.vendor.AccessKeys[0]
+	api, key := loopback.MustPort(w.t, local), w.vendor.AccessKeys[0]
 	w.config, w.token, w.apiURL = filepath.Join(dir, "serve.yaml"), filepath.Join(dir, "state", "admin.token"), fmt.Sprintf("http://127.0.0.1:%d", api)
 	for name, text := range map[string]string{
 		"platform.yaml": string(b), "aws.secret": key.Secret + "\n",
@@ -223,7 +214,7 @@ dns: {resolvers: ["%s"]}
 approval: policy
 resync: 400ms
 settle: 100ms
-`, api, freePortAt(w.t, local), w.aws.EndpointURL(), key.ID, netip.AddrPortFrom(resolver, w.dnsPort)),
+`, api, loopback.MustPort(w.t, local), w.aws.EndpointURL(), key.ID, netip.AddrPortFrom(resolver, w.dnsPort)),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			w.t.Fatal(err)
@@ -374,7 +365,7 @@ func (w *outboundWorld) stoppedAt(at localaws.Fault, do func() string) (localaws
 	if !looks {
 		id = do()
 	}
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
 	held, err := w.aws.Faults().WaitPaused(ctx)
 	if err != nil {

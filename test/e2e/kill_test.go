@@ -274,7 +274,7 @@ func (c *child) kill() {
 // awaitReady waits until every process says that it can do its work.
 func awaitReady(t *testing.T, admins []string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, admin := range admins {
 		for {
 			out, err := exec.CommandContext(t.Context(), "curl", "-fsS", "-m", "2", admin+"/readyz").CombinedOutput()
