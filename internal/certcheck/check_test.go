@@ -227,7 +227,7 @@ func TestCheckEnds(t *testing.T) {
 func TestABadCertificateIsToldInTime(t *testing.T) {
 	bad := serve(t, &tls.Config{Certificates: []tls.Certificate{issue(t, nil, func(*x509.Certificate) {}).pair()}}, answer(200, ready))
 	slow := raw(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	found, err := checker(t).Check(ctx, certcheck.Target{Hostname: host, Addresses: []netip.Addr{bad.Addr()}, Ports: []uint16{slow.Port(), bad.Port()}})
 	if err != nil {

@@ -41,7 +41,7 @@ type plane struct {
 // cutoverRules make a cutover a matter of seconds. What a person has to do is
 // waited for.
 var cutoverRules = plan.CutoverRules{
-	TTL: time.Second, Observe: 2 * time.Second, Window: time.Minute, Clients: 3, Drain: time.Second, NodeSilence: 10 * time.Second,
+	TTL: time.Second, Observe: 2 * time.Second, Window: time.Minute, Clients: 3, Drain: 3 * time.Second, NodeSilence: 10 * time.Second,
 }
 
 func startPlane(ctx context.Context, platform *postern.Platform) (*plane, error) {

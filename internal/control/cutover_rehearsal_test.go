@@ -113,7 +113,9 @@ func TestSilentServersHoldUpNobody(t *testing.T) {
 		if point != "ask" {
 			return
 		}
-		most.Store(max(most.Load(), asking.Add(1)))
+		n := asking.Add(1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
 		<-time.After(10 * time.Millisecond)
 		asking.Add(-1)
 	}

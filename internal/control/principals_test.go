@@ -85,7 +85,7 @@ func TestARegionThatHangsHoldsNobodyUp(t *testing.T) {
 	id := w.create()
 	w.claim(id)
 	c := w.config()
-	c.Cloud, c.Listing = hanging{w.cloud, oregon}, 200*time.Millisecond
+	c.Cloud, c.Listing = hanging{w.cloud, oregon}, 2*time.Second
 	l := control.New(c)
 	start := time.Now()
 	if actions, err := l.Preview(t.Context()); err != nil || len(actions) != 1 {
@@ -94,7 +94,7 @@ func TestARegionThatHangsHoldsNobodyUp(t *testing.T) {
 	if _, err := l.Round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("a plan and a round took %s", took)
 	}
 	if !slices.Contains(w.actions(0), "connection.accepted") {

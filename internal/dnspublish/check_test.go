@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -155,7 +156,10 @@ func TestDiffers(t *testing.T) {
 		{"none", "example." + hosted, nil, nil, []string{"no server of the zones is configured"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := dnspublish.Checker{Servers: tc.servers, Timeout: 300 * time.Millisecond}
+			c := dnspublish.Checker{Servers: tc.servers, Timeout: 30 * time.Second}
+			if slices.Contains(tc.servers, silent) {
+				c.Timeout = 300 * time.Millisecond
+			}
 			wanted := append([]postern.Record{}, tc.wanted...)
 			got, contradicted := c.Differs(t.Context(), tc.host, tc.wanted)
 			if (got == "") != (len(tc.want) == 0) {

@@ -246,7 +246,7 @@ const alert = "\x15\x03\x01\x00\x02\x02\x31"
 
 // In a tunnel, only TLS to the host that was asked for goes on.
 func TestTunnelIsForItsHost(t *testing.T) {
-	w := newWorld(t, func(c *egress.Config) { c.Limits.HelloTimeout = 300 * time.Millisecond })
+	w := newWorld(t, func(c *egress.Config) { c.Limits.HelloTimeout = time.Second })
 	w.apply(t)
 	for name, c := range map[string]struct {
 		sends []byte
@@ -402,7 +402,7 @@ func TestRevokedWhileAdmitted(t *testing.T) {
 func TestTokenExpires(t *testing.T) {
 	w := newWorld(t)
 	w.apply(t, func(r *postern.Routes) {
-		r.Workloads[postern.WorkloadKey([]byte(exampleToken))] = postern.Workload{Tenant: "example", Organization: "example-corp", ExpiresAt: time.Now().Add(700 * time.Millisecond)}
+		r.Workloads[postern.WorkloadKey([]byte(exampleToken))] = postern.Workload{Tenant: "example", Organization: "example-corp", ExpiresAt: time.Now().Add(2 * time.Second)}
 	})
 	c := w.session(t, exampleHost, exampleToken)
 	waitFor(t, "the tunnel ends", func() bool { return alive(c) != nil })
@@ -413,7 +413,7 @@ func TestTokenExpires(t *testing.T) {
 
 func TestConnectLimits(t *testing.T) {
 	w := newWorld(t, func(c *egress.Config) {
-		c.Limits = egress.Limits{MaxPerTenant: 2, MaxPerClient: 5, MaxConnections: 6, HeadTimeout: 300 * time.Millisecond, IdleTimeout: 400 * time.Millisecond}
+		c.Limits = egress.Limits{MaxPerTenant: 2, MaxPerClient: 5, MaxConnections: 6, HeadTimeout: time.Second, IdleTimeout: 2 * time.Second}
 	})
 	w.apply(t)
 	first, second := w.session(t, exampleHost, exampleToken), w.session(t, exampleHost, exampleToken)

@@ -133,12 +133,13 @@ func testIdle(t *testing.T, kind relay.Kind) {
 	p := start(t, setup{kind: kind, config: relay.Config{IdleTimeout: time.Second}, match: to(b.addr)})
 	c, s := connect(t, p, b)
 	began := time.Now()
+	var last time.Time
 	for time.Since(began) < 1500*time.Millisecond { // longer than the timeout, but never idle
+		last = time.Now()
 		send(t, c, []byte("ping"))
 		expect(t, s, []byte("ping"))
 		p.waitBriefly(t)
 	}
-	last := time.Now()
 	expectReset(t, c)
 	if d := time.Since(last); d < 900*time.Millisecond {
 		t.Errorf("cut after %v", d)
@@ -276,7 +277,7 @@ func testRecheckDuringDial(t *testing.T, kind relay.Kind) {
 	b := listen(t)
 	large := make([]byte, 32<<20) // more than sockets hold
 	var calls atomic.Int32
-	p := start(t, setup{kind: kind, match: func(*relay.Arrival) relay.Verdict {
+	p := start(t, setup{kind: kind, config: relay.Config{DialTimeout: patience}, match: func(*relay.Arrival) relay.Verdict {
 		if calls.Add(1) == 1 {
 			return relay.Verdict{Backends: []netip.AddrPort{b.addr}, Prologue: large}
 		}

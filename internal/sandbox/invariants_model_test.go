@@ -8,7 +8,7 @@ import (
 )
 
 // lag is how long a node that is linked may take to obey what was taken away.
-const lag = 3 * time.Second
+const lag = 5 * time.Second
 
 // model is what the world should be like, from what was asked of it alone.
 type model struct {

@@ -118,7 +118,7 @@ func (s *Sandbox) newStory() *story {
 	}
 }
 
-const stepTimeout = 30 * time.Second
+const stepTimeout = 45 * time.Second
 
 func (st *story) saw(format string, args ...any) { st.seen = fmt.Sprintf(format, args...) }
 

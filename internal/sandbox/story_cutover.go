@@ -310,7 +310,7 @@ func (st *story) enforce(ctx context.Context) error {
 		return err
 	}
 	// A node counts as cut off when it was silent for eight seconds.
-	silent, cancel := context.WithTimeout(ctx, 12*time.Second)
+	silent, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	if err := until(silent, func() error { return st.waitsFor(ctx, cutOff) }); err != nil {
 		return err
@@ -496,8 +496,7 @@ func (st *story) dyingRehearsal(ctx context.Context) (client.Cutover, error) {
 	if err := st.example.deleteEndpoints(ctx, v.Region, st.ids["second"]); err != nil {
 		return c, err
 	}
-	// A resync period, and what a round takes.
-	noticing, cancel := context.WithTimeout(ctx, st.resync+4*time.Second)
+	noticing, cancel := context.WithTimeout(ctx, st.resync+2*roundTimeout)
 	defer cancel()
 	err = until(noticing, func() error {
 		c, err = st.example.api.Cutover(ctx, c.ID)

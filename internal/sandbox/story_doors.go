@@ -265,6 +265,10 @@ func (st *story) withdrawn(ctx context.Context) error {
 	return nil
 }
 
+// roundTimeout is what a round may take after the resync that begins it, on a
+// machine that has other things to do.
+const roundTimeout = 5 * time.Second
+
 // cutTimeout is how long what is revoked may live on.
 const cutTimeout = 5 * time.Second
 
@@ -291,8 +295,7 @@ func (st *story) deleted(ctx context.Context) error {
 	if err := st.example.deleteEndpoints(ctx, st.home.Region, st.ids["first"]); err != nil {
 		return err
 	}
-	// A resync period, and what a round takes.
-	noticing, cancel := context.WithTimeout(ctx, st.resync+2*time.Second)
+	noticing, cancel := context.WithTimeout(ctx, st.resync+roundTimeout)
 	defer cancel()
 	err = until(noticing, func() error {
 		e, err := st.example.api.Endpoint(ctx, st.ids["first"])

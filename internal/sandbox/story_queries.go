@@ -229,7 +229,7 @@ func (st *story) replaced(ctx context.Context) error {
 		return err
 	}
 	start, before := time.Now(), st.clusters["example-corp"].Statements()
-	noticing, cancel := context.WithTimeout(ctx, st.resync+2*time.Second) // and what a round takes
+	noticing, cancel := context.WithTimeout(ctx, st.resync+roundTimeout)
 	defer cancel()
 	c, err := st.awaitReason(noticing, st.example, st.out.id, "Verified", "PrivateCA")
 	if err != nil {

@@ -128,11 +128,11 @@ func TestNodeOfItsOwn(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(p.state, "postern.db")); err == nil {
 		t.Error("a node has a database")
 	}
-	_, metrics := get(t, "http://"+p.admin+"/metrics", "")
 	for _, want := range []string{"postern_node_linked 1", "postern_node_fenced 0"} {
-		if !strings.Contains(metrics, want) {
-			t.Errorf("no %s in the metrics", want)
-		}
+		until(t, func() bool {
+			_, metrics := get(t, "http://"+p.admin+"/metrics", "")
+			return strings.Contains(metrics, want)
+		})
 	}
 	n.Stop()
 	controlPlane.Stop()
