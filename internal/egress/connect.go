@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -136,9 +137,19 @@ func (s *session) run(secure *tls.Config) {
 		s.deny(Decision{Deny: postern.DenyOverload, Message: "the tenant has as many connections as it may have; close some"}, nil)
 		return
 	}
-	defer e.tunnels.releaseFor(w.Tenant)
-	s.open(w)
+	s.tunnel.release = sync.OnceFunc(func() { e.tunnels.releaseFor(w.Tenant) })
+	defer s.tunnel.release()
+	for range maxOvertaken {
+		if !s.open() {
+			return
+		}
+	}
+	s.deny(Decision{Deny: postern.DenyBackendDown, Message: "what the connection leads to changes faster than it can be connected to; try again"}, nil)
 }
+
+// maxOvertaken bounds how often a request is decided on: once more whenever a
+// new table overtakes the connecting to its endpoint.
+const maxOvertaken = 3
 
 // secure ends the TLS of the proxy itself.
 func (s *session) secure(config *tls.Config) bool {
@@ -227,28 +238,43 @@ func (s *session) identify(r connectRequest) (postern.Workload, bool) {
 
 // open decides, connects to the endpoint and makes the tunnel. The endpoint is
 // connected to before the request is answered, so that the answer can say that
-// it cannot be.
-func (s *session) open(w postern.Workload) {
+// it cannot be. It tells whether a new table overtook it, and nothing was
+// answered.
+func (s *session) open() (overtaken bool) {
 	e := s.egress
-	d := e.Decide(Request{Tenant: w.Tenant, Host: s.visit.host, Port: s.visit.port})
+	if w, ok := e.table.Load().identify(s.key, e.now()); !ok || w.Tenant != s.visit.tenant {
+		s.deny(Decision{Deny: postern.DenyUnknownWorkload}, nil)
+		return false
+	}
+	d := e.Decide(Request{Tenant: s.visit.tenant, Host: s.visit.host, Port: s.visit.port})
 	s.visit.connectionID = d.ConnectionID
 	if d.Deny != "" {
 		s.deny(d, nil)
-		return
+		return false
 	}
-	endpoint, at, err := e.dial(d.Targets)
-	if err != nil {
+	endpoint, at, err := e.dial(d.Targets, s.stillAdmitted)
+	switch {
+	case errors.Is(err, errOvertaken):
+		return true
+	case err != nil:
 		d.Deny, d.Reason = postern.DenyBackendDown, postern.ReasonUnreachable
 		d.Message = "the endpoint to the cluster does not take connections on this port; have the customer check its load balancer; `postern connections show " + d.ConnectionID + "` says what was found"
 		s.deny(d, err)
-		return
+		return false
 	}
+	s.carry(endpoint, at)
+	return false
+}
+
+// carry answers that the tunnel stands, and carries what goes through it.
+func (s *session) carry(endpoint *net.TCPConn, at netip.AddrPort) {
+	e := s.egress
 	defer endpoint.Close() //nolint:errcheck // nobody is left to tell
 	if !s.tunnel.join(endpoint, func() bool { return s.stillAdmitted(at) }) {
 		return
 	}
-	// From here on a new table judges the tunnel. One that came since the
-	// credential was looked up is in force already.
+	// From here on a new table judges the tunnel. One that came just now is in
+	// force already.
 	if !s.stillAdmitted(at) {
 		s.tunnel.cut(relay.EndRevoked)
 		return
@@ -286,9 +312,13 @@ func (s *session) stillAdmitted(at netip.AddrPort) bool {
 	return d.Deny == "" && slices.Contains(d.Targets, at)
 }
 
+// errOvertaken is that what was decided holds no more.
+var errOvertaken = errors.New("egress: a new table came meanwhile")
+
 // dial connects to the first target that takes a connection, each endpoint's
-// interfaces taking their turns.
-func (e *Egress) dial(targets []netip.AddrPort) (*net.TCPConn, netip.AddrPort, error) {
+// interfaces taking their turns. A table that does not admit a target any more
+// ends it with errOvertaken.
+func (e *Egress) dial(targets []netip.AddrPort, admitted func(netip.AddrPort) bool) (*net.TCPConn, netip.AddrPort, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: time.Minute, Count: 3}}
 	var local netip.AddrPort
 	if e.source.IsValid() {
@@ -296,9 +326,15 @@ func (e *Egress) dial(targets []netip.AddrPort) (*net.TCPConn, netip.AddrPort, e
 	}
 	failures := []error{errors.New("no interface of the endpoint took the connection")}
 	for _, at := range e.paths.order(targets) {
+		if !admitted(at) {
+			return nil, netip.AddrPort{}, errOvertaken
+		}
 		ctx, cancel := context.WithTimeout(e.tunnels.ctx, e.limits.DialTimeout)
 		conn, err := d.DialTCP(ctx, "tcp4", local, at)
 		cancel()
+		if err == nil && !admitted(at) {
+			return nil, netip.AddrPort{}, errors.Join(errOvertaken, conn.Close())
+		}
 		if err == nil {
 			return conn, at, nil
 		}
@@ -381,6 +417,9 @@ const (
 // overtake the answer. Nothing that it sends is taken for another request.
 func (s *session) refuse(word []byte, d postern.Denial, cause error) {
 	s.egress.refused(s.visit, d, cause)
+	if s.tunnel.release != nil {
+		s.tunnel.release() // whoever has the answer may ask again at once
+	}
 	c := s.tunnel.client
 	if c.SetDeadline(time.Now().Add(lingerTime)) != nil {
 		return

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -405,9 +406,89 @@ func TestTokenExpires(t *testing.T) {
 		r.Workloads[postern.WorkloadKey([]byte(exampleToken))] = postern.Workload{Tenant: "example", Organization: "example-corp", ExpiresAt: time.Now().Add(2 * time.Second)}
 	})
 	c := w.session(t, exampleHost, exampleToken)
-	waitFor(t, "the tunnel ends", func() bool { return alive(c) != nil })
+	waitEnded(t, c)
 	if a := tunnelTo(t, dial(t, w.connect), exampleHost, w.port, exampleToken); a.status != 407 {
 		t.Errorf("%+v", a)
+	}
+}
+
+// waitEnded waits until a session ends, and not for its own deadline.
+func waitEnded(t *testing.T, c *tls.Conn) {
+	t.Helper()
+	waitFor(t, "the tunnel ends", func() bool {
+		err := alive(c)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("the tunnel lives on")
+		}
+		return err != nil
+	})
+}
+
+// A token that ends while a table comes into force, judged before and timed
+// after, ends all the same.
+func TestTokenExpiresWhileATableComes(t *testing.T) {
+	base := time.Now()
+	var asked, jumps atomic.Int64 // the clock jumps when it is asked for so often
+	w := newWorld(t, func(c *egress.Config) {
+		c.Now = func() time.Time {
+			if n := jumps.Load(); n > 0 && asked.Add(1) >= n {
+				return base.Add(2 * time.Hour)
+			}
+			return base
+		}
+	})
+	w.apply(t, func(r *postern.Routes) {
+		r.Workloads[postern.WorkloadKey([]byte(exampleToken))] = postern.Workload{Tenant: "example", Organization: "example-corp", ExpiresAt: base.Add(time.Hour)}
+	})
+	c := w.session(t, exampleHost, exampleToken)
+	must(t, alive(c))
+	jumps.Store(3) // for the table, for the tunnel, for the timer
+	w.apply(t)
+	waitEnded(t, c)
+}
+
+// A cluster that answers early and closes with unread bytes, as a server does
+// that refuses a large request, is heard all the same.
+func TestLastWords(t *testing.T) {
+	w := newWorld(t)
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.80.2.7"), w.port)
+	cluster := listen(t, at.String())
+	t.Cleanup(func() { cluster.Close() })
+	w.apply(t, change(exampleHost, func(c *postern.ConnectionRoute) { c.Addresses = []netip.Addr{at.Addr()} }))
+	words := bytes.Repeat([]byte("too large"), 900)
+	const rounds = 40
+	whole := 0
+	for range rounds {
+		c := dial(t, w.connect)
+		if a := tunnelTo(t, c, exampleHost, w.port, exampleToken); a.status != 200 {
+			t.Fatalf("%+v", a)
+		}
+		s, err := cluster.AcceptTCP()
+		must(t, err)
+		_, err = c.Write(clientHello(t, exampleHost))
+		must(t, err)
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			for piece := make([]byte, 64<<10); ; {
+				if _, err := c.Write(piece); err != nil {
+					return
+				}
+			}
+		}()
+		_, err = io.ReadFull(s, make([]byte, 200<<10))
+		must(t, err)
+		_, err = s.Write(words)
+		must(t, err)
+		must(t, s.Close())
+		if got, _ := io.ReadAll(c); bytes.Equal(got, words) { // it ends with a reset
+			whole++
+		}
+		must(t, c.Close())
+		<-sent
+	}
+	if whole != rounds {
+		t.Errorf("%d of %d answers came through", whole, rounds)
 	}
 }
 

@@ -165,8 +165,9 @@ func (e *Egress) Withdraw() {
 // put replaces the table; applying is held.
 func (e *Egress) put(t *table) {
 	e.table.Store(t)
+	now := e.now()
 	e.recheck()
-	e.awaitExpiry(t)
+	e.awaitExpiry(t, now)
 }
 
 // recheck judges all open connections again.
@@ -175,8 +176,9 @@ func (e *Egress) recheck() {
 	e.tunnels.recheck()
 }
 
-// awaitExpiry judges the open connections again when the next credential ends.
-func (e *Egress) awaitExpiry(t *table) {
+// awaitExpiry judges the open connections again when the next credential ends
+// after a time, since which they may have been judged while it was good.
+func (e *Egress) awaitExpiry(t *table, since time.Time) {
 	if e.expiry != nil {
 		e.expiry.Stop()
 		e.expiry = nil
@@ -184,19 +186,19 @@ func (e *Egress) awaitExpiry(t *table) {
 	if t == nil {
 		return
 	}
-	now := e.now()
-	next, ok := t.nextExpiry(now)
+	next, ok := t.nextExpiry(since)
 	if !ok {
 		return
 	}
-	e.expiry = time.AfterFunc(next.Sub(now), func() {
+	e.expiry = time.AfterFunc(next.Sub(e.now()), func() {
 		e.applying.Lock()
 		defer e.applying.Unlock()
 		if e.table.Load() != t {
 			return // the table that replaced it has its own
 		}
+		now := e.now()
 		e.recheck()
-		e.awaitExpiry(t)
+		e.awaitExpiry(t, now)
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/net/netutil"
 
 	"github.com/postern-net/postern"
 )
@@ -27,7 +28,40 @@ const (
 	nameTimeout = 2 * time.Second
 	nameIdle    = 5 * time.Second
 	nameGrace   = 250 * time.Millisecond
+
+	// nameConnections are how many may ask by TCP at one time; more wait. Each
+	// has memory for one message, 64 KiB at most.
+	nameConnections = 128
 )
+
+// nameListener is for a server that bounds no writing, and asks at once for
+// another connection where one could not be accepted.
+type nameListener struct {
+	net.Listener
+	tunnels *tunnels
+}
+
+// Accept waits a little where the machine is out of descriptors.
+func (l nameListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		if passing(err) {
+			l.tunnels.wait(nameGrace)
+		}
+		return nil, err
+	}
+	return nameConn{c}, nil
+}
+
+type nameConn struct{ net.Conn }
+
+// Write fails where the client takes no answers.
+func (c nameConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(nameTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
 
 // Names is a DNS server for one tenant's workloads. To the hostnames of the
 // tenant's data connections, ready or not, it answers the address of the
@@ -76,8 +110,8 @@ func (n *Names) open(ctx context.Context, listen netip.AddrPort, fail func(error
 		return err
 	}
 	n.closers = append(n.closers, udp.Close)
-	for _, s := range []*dns.Server{{Listener: tcp, MaxTCPQueries: 100}, {PacketConn: udp, UDPSize: ednsSize}} {
-		s.Handler, s.ReadTimeout, s.WriteTimeout = dns.HandlerFunc(n.answer), nameTimeout, nameTimeout
+	for _, s := range []*dns.Server{{Listener: nameListener{netutil.LimitListener(tcp, nameConnections), n.egress.tunnels}, MaxTCPQueries: 100}, {PacketConn: udp, UDPSize: ednsSize}} {
+		s.Handler, s.ReadTimeout = dns.HandlerFunc(n.answer), nameTimeout
 		s.IdleTimeout = func() time.Duration { return nameIdle }
 		up, ended := make(chan struct{}), make(chan error, 1)
 		s.NotifyStartedFunc = func() { close(up) }

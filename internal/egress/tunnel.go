@@ -20,6 +20,10 @@ type tunnel struct {
 	raw    *net.TCPConn // below it
 	active atomic.Int64 // time of the last byte that moved, in nanoseconds
 
+	ends    atomic.Int32 // directions that have ended
+	broken  atomic.Bool  // a side is gone, and the other hears what it said last
+	release func()       // its place in the tenant's share, once; nil: it has none yet
+
 	mu       sync.Mutex
 	end      relay.End // "" until the first reason to end
 	endpoint *net.TCPConn
@@ -116,16 +120,14 @@ func (t *tunnel) pump(dst, src net.Conn) (n int64) {
 			n += int64(wrote)
 			t.active.Store(time.Now().UnixNano())
 			if werr != nil {
-				t.cut(relay.EndReset)
+				t.partFrom(dst, src)
 				return n
 			}
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			if half, ok := dst.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
-				t.cut(relay.EndReset)
-			}
+			t.passEnd(dst)
 			return n
 		default:
 			t.cut(relay.EndReset)
@@ -133,6 +135,43 @@ func (t *tunnel) pump(dst, src net.Conn) (n int64) {
 		}
 	}
 }
+
+// passEnd ends the stream towards a side whose other side has ended it.
+func (t *tunnel) passEnd(dst net.Conn) {
+	if t.ends.Add(1) == 2 {
+		t.release() // before anybody can see that it is over
+	}
+	if t.broken.Load() {
+		t.cut(relay.EndReset)
+		return
+	}
+	half, ok := dst.(interface{ CloseWrite() error })
+	if ok && half.CloseWrite() == nil {
+		return
+	}
+	// TLS of the proxy gives its own last record five seconds, and a workload
+	// that reads slowly may have more than that to read before.
+	if dst != t.client || t.raw.CloseWrite() != nil {
+		t.cut(relay.EndReset)
+	}
+}
+
+// partFrom ends a direction whose receiver is found gone by what it was sent.
+// That one may have said something before it went, such as why it takes no
+// more: a server that refuses a large request answers, and closes with the rest
+// unread. The other direction passes it on to listener, in lastWords, and then
+// the tunnel is cut.
+func (t *tunnel) partFrom(gone, listener net.Conn) {
+	t.broken.Store(true)
+	until := time.Now().Add(lastWords)
+	if t.ends.Load() > 0 || gone.SetReadDeadline(until) != nil || listener.SetWriteDeadline(until) != nil {
+		t.cut(relay.EndReset)
+	}
+}
+
+// lastWords bounds how long a side may take to hear what the other has said
+// before it went.
+const lastWords = time.Second
 
 // tunnels are all that are open, in any state.
 type tunnels struct {
