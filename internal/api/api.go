@@ -7,6 +7,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -89,7 +91,7 @@ func New(c Config) *Server {
 	hc.SchemasPath = ""
 	hc.Transformers = []huma.Transformer{s.problemTransformer}
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token's secret"}}
-	s.api = humago.New(s.mux, hc)
+	s.api = humago.New(oneByOne{s.mux}, hc)
 	s.catalogueRoutes()
 	s.organizationRoutes()
 	s.accountRoutes()
@@ -105,6 +107,37 @@ func New(c Config) *Server {
 	})
 	return s
 }
+
+// oneByOne has the pages that describe the API made for one client at a time:
+// the library remembers them when they are asked for first, without a lock.
+type oneByOne struct{ *http.ServeMux }
+
+// HandleFunc registers a handler; those of the pages come through here too.
+func (m oneByOne) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
+	if !strings.Contains(pattern, " /openapi") {
+		m.ServeMux.HandleFunc(pattern, handler)
+		return
+	}
+	var making sync.Mutex
+	m.ServeMux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		var page bytes.Buffer
+		made := &memory{header: w.Header(), body: &page}
+		making.Lock()
+		handler(made, r)
+		making.Unlock()
+		_, _ = page.WriteTo(w) // the client is gone, or it is not
+	})
+}
+
+// memory is a response that is kept.
+type memory struct {
+	header http.Header
+	body   *bytes.Buffer
+}
+
+func (m *memory) Header() http.Header         { return m.header }
+func (m *memory) WriteHeader(int)             {}
+func (m *memory) Write(b []byte) (int, error) { return m.body.Write(b) }
 
 // Routes lists every operation, for the authorization table's test.
 func (s *Server) Routes() []Route { return s.routes }

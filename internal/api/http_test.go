@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -282,4 +284,21 @@ func TestAnOrganizationComesAndGoes(t *testing.T) {
 	must[struct{}](w, "admin", "DELETE", "/v1/tenants/acme", nil)
 	must[struct{}](w, "admin", "DELETE", "/v1/organizations/acme", nil)
 	w.refused(http.StatusNotFound, "not_found", "admin", "GET", "/v1/organizations/acme", nil)
+}
+
+// What describes the API is made when it is asked for first, by many at once.
+func TestDescriptionForMany(t *testing.T) {
+	w := newWorld(t)
+	var asking sync.WaitGroup
+	for i := range 16 {
+		path := []string{"/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/openapi-3.0.yaml"}[i%4]
+		asking.Go(func() {
+			rec := httptest.NewRecorder()
+			w.api.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+			if rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), "openapi") || !strings.HasPrefix(rec.Header().Get("Content-Type"), "application/openapi+") {
+				t.Errorf("%s: %d %v", path, rec.Code, rec.Header())
+			}
+		})
+	}
+	asking.Wait()
 }

@@ -141,7 +141,7 @@ func (s *Server) trustEgress(tx *store.Tx, id postern.Identity, before, after po
 		return nil
 	}
 	return s.event(tx, id, "node.egress", "node", after.ID, "", "by what it says it is, or may be, the egress of "+strings.Join(more, ", ")+
-		", so that what it finds of customers' clusters there is believed; if it should not be, revoke its token and fence it (`postern token revoke`, `postern node fence "+after.ID+"`)")
+		", so that what it finds of customers' clusters there is believed; if it should not be, fence it, and revoke its token when it was told (`postern node fence "+after.ID+"`, `postern node list`, `postern token revoke`)")
 }
 
 // maxLead bounds how far a node may be ahead: it does not number the tables.

@@ -61,6 +61,7 @@ func (s *Server) watchEvents(ctx context.Context, in *watchInput, out stream, au
 	if out.open() != nil {
 		return
 	}
+	known := time.Now() // when the token was last looked at
 	for after := max(in.After, in.LastEventID); ; {
 		var rows []postern.Event
 		if ok { // nothing ever happens in another's organization, as in one that is not there
@@ -72,6 +73,12 @@ func (s *Server) watchEvents(ctx context.Context, in *watchInput, out stream, au
 			}
 		}
 		for _, e := range rows {
+			if time.Since(known) > watchPing { // the client takes its time
+				if _, err := s.authenticate(ctx, authorization); err != nil {
+					return
+				}
+				known = time.Now()
+			}
 			if out.event(e.Seq, wireEvent(e)) != nil {
 				return
 			}
@@ -88,6 +95,7 @@ func (s *Server) watchEvents(ctx context.Context, in *watchInput, out stream, au
 			if _, err := s.authenticate(ctx, authorization); err != nil || out.ping() != nil {
 				return
 			}
+			known = time.Now()
 		}
 	}
 }
@@ -130,5 +138,10 @@ func (o stream) writeWithin(text string, limit time.Duration) error {
 	if _, err := io.WriteString(o.w, text); err != nil {
 		return err
 	}
-	return o.rc.Flush()
+	if err := o.rc.Flush(); err != nil {
+		return err
+	}
+	// Over HTTP/2 a deadline ends the stream also where nothing is written: the
+	// next one is set before it. What ends a stream is within it, too.
+	return o.rc.SetWriteDeadline(time.Now().Add(watchPing + limit))
 }

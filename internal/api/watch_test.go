@@ -26,7 +26,12 @@ import (
 // watching opens a watch over a real connection and returns its lines.
 func (w *world) watching(token, query string, headers ...string) (lines *bufio.Scanner, stop func()) {
 	w.t.Helper()
-	srv := httptest.NewServer(w.api)
+	return w.watchingOn(httptest.NewServer(w.api), token, query, headers...)
+}
+
+// watchingOn does so on a server of one's own, which stop closes.
+func (w *world) watchingOn(srv *httptest.Server, token, query string, headers ...string) (lines *bufio.Scanner, stop func()) {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL+"/v1/events/watch"+query, nil)
 	if err != nil {
@@ -92,6 +97,22 @@ func TestWatch(t *testing.T) {
 	later, stopLater := w.watching("admin", "?after=1", "Last-Event-ID: "+itoa(last))
 	defer stopLater()
 	if e := next(t, later); e.Seq != last+1 {
+		t.Errorf("%+v", e)
+	}
+}
+
+// Over HTTP/2 a deadline of writing ends a stream also while nothing is written.
+func TestQuietWatchOverHTTP2(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	srv := httptest.NewUnstartedServer(w.api)
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	lines, stop := w.watchingOn(srv, "admin", "?after="+itoa(int64(len(w.events()))))
+	defer stop()
+	<-time.After(6 * time.Second) // longer than one write may take, shorter than between two pings
+	must[client.Organization](w, "admin", "POST", "/v1/organizations", client.Organization{ID: "acme"})
+	if e := next(t, lines); e.Subject != "acme" {
 		t.Errorf("%+v", e)
 	}
 }

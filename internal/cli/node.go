@@ -111,7 +111,9 @@ func (a *app) nodeRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NODE", Short: "Forget a fenced node", Args: takes("NODE"),
 		Long: `Remove forgets a node that is gone for good. It must be fenced. A process that still runs registers again
-as a new node as long as its token is good: revoke that first (postern token revoke).`,
+as a new node as long as its token is good: revoke that first (postern token revoke), but not before the
+node was told of its fence (postern node list): one whose token is revoked hears nothing more, and goes on with
+the routes it has.`,
 		Example: "  postern node fence ingress-2\n  postern node remove ingress-2",
 		RunE: a.once(func(ctx context.Context, s session, args []string) error {
 			if err := s.DeleteNode(ctx, args[0]); err != nil {

@@ -35,8 +35,8 @@ func ProbeAll(ctx context.Context, r postern.Routes, round int) []postern.Isolat
 		h := r.Hosts[name]
 		lists := append(slices.Collect(maps.Values(h.RegionBackends)), h.Backends)
 		for _, b := range slices.Concat(lists...) {
-			if !slices.Contains(hosts[b], name) {
-				hosts[b] = append(hosts[b], name)
+			if its := hosts[b]; len(its) == 0 || its[len(its)-1] != name { // a host names it twice in a row
+				hosts[b] = append(its, name)
 			}
 		}
 	}

@@ -62,6 +62,9 @@ func saveCache(path string, r postern.Routes) error {
 	if err != nil {
 		return fmt.Errorf("nodelink: keep the routes: %w", err)
 	}
+	if len(b) > MaxMessage { // neither the next start nor a snapshot would bring it back
+		return fmt.Errorf("nodelink: keep the routes: %d bytes are more than a table may have, %d", len(b), MaxMessage)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".routes-*") // 0600
 	if err != nil {
 		return fmt.Errorf("nodelink: keep the routes: %w", err)

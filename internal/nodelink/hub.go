@@ -120,6 +120,9 @@ func (h *Hub) Stream(ctx context.Context, have int64, send func(Message) error) 
 			msgs = []Message{{Ping: &Ping{Revision: revision}}}
 		}
 		for _, m := range msgs {
+			if ctx.Err() != nil { // there may always be news for who reads slowly
+				return ctx.Err()
+			}
 			if err := send(m); err != nil {
 				return err
 			}

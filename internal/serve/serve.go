@@ -297,6 +297,7 @@ func (s *Server) cloud(left []string) (*aws.Cloud, error) {
 func (s *Server) serveHTTP(ctx context.Context, what, addr string, h http.Handler, cert, key string) (at string, err error) {
 	srv := &http.Server{
 		Handler: s.counted(h), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		WriteTimeout:   2 * time.Minute, // from the head of a request; streams bound each write themselves
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 	}
