@@ -76,6 +76,7 @@ func dataPlaneRooms() []Room {
 			{own("internal/accesslog"), "its access log"},
 			meter,
 			{"github.com/miekg/dns", "the names of a tenant's connections"},
+			{"golang.org/x/net/netutil", "how many may ask them by TCP at one time"},
 		}},
 		{Path: own("internal/acme"), Job: "certificates of a door, obtained by ACME", Uses: []Use{
 			{"github.com/caddyserver/certmagic", "ACME, with renewal and storage"},
